@@ -1,0 +1,157 @@
+"""The checks of this repository: ``nox -l`` lists them, ``nox -s NAME`` runs one.
+
+Versions of tools are named in ``requirements-dev.txt`` and nowhere else.
+"""
+
+import json
+import re
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+CORE = "core"
+ADAPTERS = sorted({path.parent.name for path in ROOT.glob("packages/*/pyproject.toml")} - {CORE})
+PACKAGES = [CORE, *ADAPTERS]
+PYTHONS = nox.project.python_versions(nox.project.load_toml("packages/core/pyproject.toml"))
+DEVELOPMENT = ROOT / "requirements-dev.txt"
+
+NEEDS_NOTHING = """\
+from importlib.metadata import requires
+needed = [line for line in requires("dispatcher-core") or () if "extra ==" not in line]
+raise SystemExit(f"dispatcher-core depends on {needed}" if needed else 0)
+"""
+
+nox.needs_version = ">=2025.10.16"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "typing", "tests", "isolated", "build"]
+
+
+@nox.session(python=PYTHONS, reuse_venv=True)
+def tests(session: nox.Session) -> None:
+    """Run the tests on each supported Python that is installed."""
+    session.install("-q", "-r", str(DEVELOPMENT))
+    session.run("pytest", "-q", "-n", "auto", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff."""
+    session.install("-q", requirement("ruff"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(reuse_venv=True)
+def typing(session: nox.Session) -> None:
+    """Check types with mypy: the packages strictly, the tests for what they call."""
+    session.install("-q", "-r", str(DEVELOPMENT))
+    session.run("mypy")
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES)
+def isolated(session: nox.Session, package: str) -> None:
+    """Install one package from its wheel, alone next to core, and import it."""
+    wheels = new_folder(session, "wheels")
+    sources = [f"packages/{name}" for name in dict.fromkeys((CORE, package))]
+    session.run("pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(wheels), *sources)
+    before = installed(session)
+    session.install("-q", *map(str, wheels.iterdir()))
+    session.run("pip", "check")
+    added = installed(session) - before
+    if package == CORE and added != {"dispatcher-core"}:
+        session.error(f"installing core alone installed {sorted(added)}")
+    session.run("python", "-I", "-c", NEEDS_NOTHING, log=False)
+    session.run("python", "-I", "-W", "error", "-c", f"import dispatcher_{package}")
+    session.run("dispatcher", "--help", silent=True)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every sdist and wheel into dist/, look into them, and build from the sdists."""
+    session.install("-q", requirement("hatch"))
+    shutil.rmtree(DIST, ignore_errors=True)
+    env = hatch_environment(new_folder(session, "hatch"))
+    for package in PACKAGES:
+        with session.chdir(f"packages/{package}"):
+            session.run("hatch", "build", str(DIST), env=env)
+        check_wheel(session, package)
+        check_sdist(session, package)
+    sdists = map(str, DIST.glob("*.tar.gz"))
+    wheels = new_folder(session, "wheels")
+    session.run("pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(wheels), *sdists)
+
+
+@nox.session(reuse_venv=True)
+def demo(session: nox.Session) -> None:
+    """Install the packages and run a job's whole path, on this repository's own files."""
+    session.install("-q", *(f"packages/{package}" for package in PACKAGES))
+    session.run("dispatcher", "demo", *session.posargs)
+
+
+def requirement(name: str) -> str:
+    """The line of requirements-dev.txt that asks for a distribution."""
+    for line in DEVELOPMENT.read_text(encoding="utf-8").splitlines():
+        if re.match(rf"{re.escape(name)}(?![\w.-])", line):
+            return line
+    raise LookupError(f"{DEVELOPMENT.name} does not name {name}")
+
+
+def new_folder(session: nox.Session, name: str) -> Path:
+    """An empty folder of the session's own."""
+    folder = Path(session.create_tmp()).resolve() / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def hatch_environment(folder: Path) -> dict[str, str]:
+    """Variables that make hatch keep its files in a folder, and out of the user's home."""
+    config = folder / "config.toml"
+    config.touch()
+    places = {"CONFIG": config, "DATA_DIR": folder / "data", "CACHE_DIR": folder / "cache"}
+    return {f"HATCH_{name}": str(place) for name, place in places.items()}
+
+
+def installed(session: nox.Session) -> set[str]:
+    """The names of the distributions in the session's environment."""
+    listing = session.run("pip", "list", "--format=json", silent=True)
+    return {entry["name"] for entry in json.loads(str(listing))}
+
+
+def check_wheel(session: nox.Session, package: str) -> None:
+    """The wheel has the package's files, its types marker, its licence, and nothing else."""
+    (wheel,) = DIST.glob(f"dispatcher_{package}-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    metadata = {name for name in names if re.match(r"[^/]+\.dist-info/", name)}
+    if names - metadata != source_files(package):
+        session.error(f"{wheel.name} has other files than src/: {names - metadata}")
+    if not any(name.endswith("/licenses/LICENSE") for name in metadata):
+        session.error(f"{wheel.name} has no LICENSE")
+
+
+def check_sdist(session: nox.Session, package: str) -> None:
+    """The sdist has the package's files and what builds them: no tests, nothing stray."""
+    (sdist,) = DIST.glob(f"dispatcher_{package}-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    expected = {f"src/{name}" for name in source_files(package)}
+    # Hatchling adds the .gitignore that it obeyed.
+    expected |= {".gitignore", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
+    if names | {".gitignore"} != expected:
+        session.error(f"{sdist.name} and the sources differ in {sorted(names ^ expected)}")
+
+
+def source_files(package: str) -> set[str]:
+    """What a package is made of, as paths below its ``src``; ``py.typed`` is among them."""
+    source = ROOT / "packages" / package / "src"
+    files = {path for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    return {path.relative_to(source).as_posix() for path in files} | {
+        f"dispatcher_{package}/py.typed"
+    }

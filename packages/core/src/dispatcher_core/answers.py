@@ -1,0 +1,199 @@
+"""What the answers of a backend mean."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from .errors import DeliveryError
+from .jsontext import load
+from .protocols import Response
+from .result import Result
+from .status import STATES, JobStatus, Pong
+from .wire import decode_status, parse_time
+
+__all__ = ["RETRYABLE", "accepted", "answer_of", "job_status", "pong", "retry_after"]
+
+RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
+"""The HTTP statuses after which another try may end better."""
+
+_CODE = re.compile(r"[a-z][a-z-]{0,39}")
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_MAX_TEXT = 500
+_CHECK_URL = "check that the backend's URL is the one where its receiver is mounted"
+
+_ADVICE = {
+    "bad-signature": "check that both sides have the same secret",
+    "timestamp-out-of-range": "set the clocks of both machines",
+    "not-found": _CHECK_URL,
+    "method-not-allowed": _CHECK_URL,
+    "unknown-job": "have the backend list the module of the job, or give it an alias there",
+    "id-reused": "take a new id",
+    "queue-full": "send it again later with the same id",
+    "unavailable": "send it again later with the same id",
+    "internal": "see the log of the backend",
+}
+
+
+def answer_of(response: Response, now: float) -> dict[str, object]:
+    """The JSON object of an answer that says yes.
+
+    Args:
+        response: the answer.
+        now: the time in Unix seconds, to read a date in ``Retry-After``.
+
+    Raises:
+        DeliveryError: it says no, or is no answer of a receiver.
+    """
+    if response.status not in (200, 202):
+        raise _refusal(response, now)
+    try:
+        answer = load(response.body)
+    except ValueError as error:
+        raise _bad_answer(response, str(error)) from None
+    if not isinstance(answer, dict):
+        raise _bad_answer(response, "it is not a JSON object")
+    return answer
+
+
+def accepted(id: str, response: Response, now: float) -> Result:
+    """The result of a dispatch: the answer must name the id, and a state.
+
+    Raises:
+        DeliveryError: it says no, or is no answer to this dispatch.
+    """
+    answer = answer_of(response, now)
+    if answer.get("id") != id:
+        raise _bad_answer(response, "it is about another id")
+    state = answer.get("state")
+    if not isinstance(state, str) or state not in STATES:
+        raise _bad_answer(response, "it has no state that is known here")
+    duplicate = answer.get("duplicate") is True
+    return Result(id=id, ids=(id,), state=state, duplicate=duplicate, response=answer)
+
+
+def job_status(id: str, response: Response, now: float) -> JobStatus:
+    """The job's status in an answer.
+
+    Raises:
+        DeliveryError: it says no, or is no answer to this question.
+    """
+    answer = answer_of(response, now)
+    try:
+        status = decode_status(answer)
+    except ValueError as error:
+        raise _bad_answer(response, str(error)) from None
+    if status.id != id:
+        raise _bad_answer(response, "it is about another id")
+    return status
+
+
+def pong(response: Response, now: float) -> Pong:
+    """What the answer to a ping tells, also one that refuses our signature.
+
+    Raises:
+        DeliveryError: it says no for another reason, or is no answer to a ping.
+    """
+    problem = _problem(response)
+    if response.status == 401 and problem:
+        return Pong(
+            reachable=True,
+            secret_accepted=False,
+            clock_skew=_skew(problem.get("time"), now),
+            error=str(_refusal(response, now)),
+        )
+    answer = answer_of(response, now)
+    versions, workers = answer.get("versions"), answer.get("workers")
+    if not isinstance(versions, list) or not all(type(version) is int for version in versions):
+        raise _bad_answer(response, 'it has no "versions"')
+    return Pong(
+        reachable=True,
+        secret_accepted=True,
+        clock_skew=_skew(answer.get("time"), now),
+        workers=workers if type(workers) is int else None,
+        versions=tuple(versions),
+    )
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds after which an answer asks to be tried again, None if it does not say.
+
+    RFC 9110, section 10.2.3: whole seconds, or a date.
+    """
+    text = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError, IndexError):  # the parser lets all of these pass
+        return None
+    # "-0000" gives a time without zone, which is in UTC all the same.
+    aware = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+    return max(0.0, aware.timestamp() - now)
+
+
+def _refusal(response: Response, now: float) -> DeliveryError:
+    if 200 <= response.status < 300:
+        return _bad_answer(response, "its status is not one that a receiver answers")
+    problem = _problem(response)
+    code = str(problem.get("code", "rejected"))
+    parts = [
+        f"the backend answered {response.status}",
+        "" if code == "rejected" else code,
+        _readable(problem.get("detail")),
+        _redirection(response) if 300 <= response.status < 400 else _ADVICE.get(code, ""),
+    ]
+    if response.status == 404 and not problem:
+        parts.append(_CHECK_URL)
+    return DeliveryError(
+        ": ".join(part for part in parts if part),
+        code,
+        status=response.status,
+        retry_after=retry_after(response.headers, now),
+    )
+
+
+def _redirection(response: Response) -> str:
+    target = _readable(response.headers.get("location")) or "nowhere"
+    return f"it redirects to {target}: if that is right, make it the backend's URL"
+
+
+def _problem(response: Response) -> dict[str, object]:
+    """The members of a problem document (RFC 9457) with a code; empty for any other answer."""
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() != "application/problem+json":
+        return {}
+    try:
+        problem = load(response.body)
+    except ValueError:
+        return {}
+    code = problem.get("code") if isinstance(problem, dict) else None
+    if not isinstance(problem, dict) or not isinstance(code, str) or not _CODE.fullmatch(code):
+        return {}
+    return problem
+
+
+def _bad_answer(response: Response, why: str) -> DeliveryError:
+    return DeliveryError(
+        f"the backend answered {response.status}, but {why}: {_CHECK_URL}",
+        "bad-answer",
+        status=response.status,
+    )
+
+
+def _readable(text: object) -> str:
+    """Text of the other side, short, and unable to forge a line of a log."""
+    if not isinstance(text, str):
+        return ""
+    return "".join(char if char.isprintable() else " " for char in text[:_MAX_TEXT]).strip()
+
+
+def _skew(time: object, now: float) -> float | None:
+    """Seconds by which the other clock is ahead: it tells Unix seconds, or RFC 3339 text."""
+    if isinstance(time, int | float) and not isinstance(time, bool):
+        return time - now
+    try:
+        told = parse_time(time)
+    except ValueError:
+        return None
+    return None if told is None else told.timestamp() - now

@@ -1,0 +1,1 @@
+"""The subcommands of ``dispatcher`` that come with core."""

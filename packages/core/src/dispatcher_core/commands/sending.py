@@ -1,0 +1,49 @@
+"""What the commands that send have in common."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping
+
+from ..dispatcher import Dispatcher
+
+__all__ = ["add_backend", "add_json", "dispatcher_of", "print_json", "print_table", "warn"]
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--backend``."""
+    parser.add_argument("--backend", metavar="NAME", help="a named backend of the settings")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def dispatcher_of(arguments: argparse.Namespace) -> Dispatcher:
+    """The dispatcher that the settings and ``--backend`` name.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    # The command itself tells what failed; a log without a handler would tell it once more.
+    logging.getLogger("dispatcher").addHandler(logging.NullHandler())
+    return Dispatcher.from_env(arguments.backend)
+
+
+def print_json(content: Mapping[str, object]) -> None:
+    """Print one JSON object in one line."""
+    print(json.dumps(content), flush=True)
+
+
+def print_table(rows: Mapping[str, str]) -> None:
+    """Print names and values, one below the other."""
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:{width}}  {value}")
+
+
+def warn(text: str) -> None:
+    """Print a line to the standard error."""
+    print("dispatcher:", " ".join(text.split()), file=sys.stderr)

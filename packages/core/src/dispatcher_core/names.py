@@ -1,0 +1,32 @@
+"""The ids and names of the wire format."""
+
+import re
+import secrets
+import time
+
+__all__ = ["ID", "NAME", "is_id", "is_name", "new_id"]
+
+ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", re.ASCII)
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}", re.ASCII)
+
+
+def is_id(text: str) -> bool:
+    """Whether the text can be the id of a job or a batch."""
+    return ID.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether the text can name a job or a queue."""
+    return NAME.fullmatch(text) is not None
+
+
+def new_id() -> str:
+    """A fresh UUID of version 7 (RFC 9562, section 5.7).
+
+    Its time comes first, so that ids made one after the other are stored side by side.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    value = milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64
+    value |= 0b10 << 62 | secrets.randbits(62)
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

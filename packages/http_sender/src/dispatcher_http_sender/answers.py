@@ -1,0 +1,65 @@
+"""Reading an answer, whatever its status, up to a limit and a deadline."""
+
+from collections.abc import Mapping
+from email.message import Message
+from http.client import IncompleteRead
+from typing import Protocol
+
+from dispatcher_core.protocols import Response
+
+from .deadline import Deadline
+from .failures import bad_answer
+
+__all__ = ["MAX_BODY", "Answer", "read_answer"]
+
+MAX_BODY = 1024 * 1024
+_PIECE = 64 * 1024
+
+
+class Answer(Protocol):
+    """What an HTTPResponse and an HTTPError have in common."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Message: ...
+
+    @property
+    def url(self) -> str: ...
+
+    def read1(self, size: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+def read_answer(answer: Answer, place: str, deadline: Deadline) -> Response:
+    """The whole answer.
+
+    Raises:
+        SendFailed: ``bad-answer``: its body is over 1 MiB.
+        IncompleteRead: it was cut off.
+        OSError: the connection broke. A TimeoutError past the deadline.
+    """
+    body = bytearray()
+    while piece := answer.read1(_PIECE):
+        body += piece
+        if len(body) > MAX_BODY:
+            raise bad_answer(place, f"is longer than {MAX_BODY} bytes")
+        # A caller's own opener may know no deadline.
+        deadline.remaining()
+    missing = getattr(answer, "length", None)
+    if missing:
+        raise IncompleteRead(bytes(body), missing)
+    return Response(answer.status, _fields(answer.headers), bytes(body))
+
+
+def _fields(headers: Message) -> Mapping[str, str]:
+    fields: dict[str, str] = {}
+    for name, value in headers.items():
+        # RFC 9112, section 5.2: a folded line is one with blanks.
+        line = " ".join(str(value).split())
+        key = name.lower()
+        # RFC 9110, section 5.3: fields of one name are one list.
+        fields[key] = f"{fields[key]}, {line}" if key in fields else line
+    return fields

@@ -1,0 +1,152 @@
+"""The worker's side of the queue: claim a job, end it, claim the next.
+
+Every claim has a token of its own, and every later write names it. So a worker that lost its
+job, because it was taken for dead or overran its timeout, can write nothing any more.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .database import Database, now_ms
+from .endings import Ending, write_ending
+
+__all__ = ["Claim", "ClaimLost", "Claims"]
+
+_PROMOTED_AT_ONCE = 200
+
+_PROMOTE = f"""
+UPDATE job SET state = 'queued' WHERE seq IN (
+    SELECT seq FROM job WHERE state = 'scheduled' AND available_at <= ?
+    ORDER BY available_at LIMIT {_PROMOTED_AT_ONCE})
+"""
+_CLAIM = """
+UPDATE job SET state = 'running', attempt = attempt + 1, worker = ?, token = ?, started_at = ?,
+               progress_done = NULL, progress_total = NULL
+WHERE seq = (SELECT seq FROM job WHERE queue = ? AND state = 'queued'
+             ORDER BY priority DESC, seq LIMIT 1)
+RETURNING seq, token, id, name, queue, attempt, kills, batch_id, payload, available_at,
+          started_at, unknown_since
+"""
+# Jumps from queue to queue along the index, however many jobs wait in each.
+_QUEUES = """
+WITH RECURSIVE found (queue) AS (
+    SELECT min(queue) FROM job WHERE state = 'queued'
+    UNION ALL
+    SELECT (SELECT min(queue) FROM job WHERE state = 'queued' AND queue > found.queue)
+    FROM found WHERE found.queue IS NOT NULL)
+SELECT queue FROM found WHERE queue IS NOT NULL
+"""
+
+
+class Claim(NamedTuple):
+    """A job that this worker owns until it ends it. Times are milliseconds since 1970."""
+
+    seq: int
+    token: int
+    id: str
+    name: str
+    queue: str
+    attempt: int
+    kills: int
+    batch_id: str | None
+    payload: str
+    available_at: int
+    started_at: int
+    unknown_since: int | None
+
+
+class ClaimLost(Exception):
+    """The worker does not own its job any more: it must leave without another write."""
+
+
+class Claims:
+    """Claims jobs for one worker.
+
+    Args:
+        database: the queue's file.
+        worker_id: the worker, whose row exists.
+    """
+
+    def __init__(self, database: Database, worker_id: str) -> None:
+        self._database = database
+        self._worker_id = worker_id
+
+    def claim(self, queues: Sequence[str]) -> Claim | None:
+        """The next job of the first of these queues that has one."""
+        with self._database.write() as connection:
+            return self._next(connection, queues, now_ms())
+
+    def end_and_claim(
+        self, claim: Claim, ending: Ending, queues: Sequence[str]
+    ) -> tuple[Ending, Claim | None]:
+        """End a job and claim the next one, in one transaction.
+
+        Returns:
+            The ending that was written, and the next job.
+
+        Raises:
+            ClaimLost: the worker does not own the job; nothing was written.
+        """
+        with self._database.write() as connection:
+            now = now_ms()
+            written = write_ending(connection, claim.seq, claim.token, ending, now)
+            if written is None:
+                raise ClaimLost
+            return written, self._next(connection, queues, now)
+
+    def work_waits(self, queues: Sequence[str]) -> bool:
+        """Whether there is something to claim; takes no write lock."""
+        with self._database.read() as connection:
+            return any(
+                connection.execute(
+                    "SELECT 1 FROM job WHERE queue = ? AND state = 'queued' LIMIT 1", (queue,)
+                ).fetchone()
+                for queue in queues
+            ) or bool(
+                connection.execute(
+                    "SELECT 1 FROM job WHERE state = 'scheduled' AND available_at <= ? LIMIT 1",
+                    (now_ms(),),
+                ).fetchone()
+            )
+
+    def next_due(self) -> int | None:
+        """When the next scheduled job may start, in milliseconds since 1970."""
+        with self._database.read() as connection:
+            (due,) = connection.execute(
+                "SELECT min(available_at) FROM job WHERE state = 'scheduled'"
+            ).fetchone()
+        return None if due is None else int(due)
+
+    def queues(self) -> list[str]:
+        """Every queue in which jobs wait, by name."""
+        with self._database.read() as connection:
+            return [queue for (queue,) in connection.execute(_QUEUES)]
+
+    def report_progress(self, claim: Claim, done: int, total: int) -> None:
+        """Keep the progress of a running job."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE job SET progress_done = ?, progress_total = ? WHERE seq = ? AND token = ?",
+                (done, total, claim.seq, claim.token),
+            )
+
+    def cancel_requested(self, claim: Claim) -> bool:
+        """Whether a running job was asked to stop."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT cancel_requested FROM job WHERE seq = ?", (claim.seq,)
+            ).fetchone()
+        return bool(row and row[0])
+
+    def _next(
+        self, connection: sqlite3.Connection, queues: Sequence[str], now: int
+    ) -> Claim | None:
+        connection.execute(_PROMOTE, (now,))
+        token = secrets.randbits(62)
+        for queue in queues:
+            row = connection.execute(_CLAIM, (self._worker_id, token, now, queue)).fetchone()
+            if row:
+                return Claim._make(row)
+        return None

@@ -1,0 +1,262 @@
+"""Connections to the SQLite file, transactions, and the creation of its tables.
+
+Only SQLite itself opens and closes the file: another close in the same process would drop
+SQLite's POSIX locks, and commits would be lost (https://sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+import getpass
+import os
+import random
+import sqlite3
+import stat
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dispatcher_core.errors import QueueError, QueueUnavailable
+
+from .files import QueueFiles
+
+__all__ = ["Database", "now_ms"]
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x44535054
+
+_PATIENCE = 5.0  # seconds that a write waits for the others
+_RETRY = (0.0001, 0.0004)  # SQLite's own waiting starves processes; short and random does not
+
+_RETRIED_LATER = {
+    sqlite3.SQLITE_BUSY: "is locked by others for too long",
+    sqlite3.SQLITE_LOCKED: "is locked by others for too long",
+    sqlite3.SQLITE_FULL: "cannot grow: the disk is full",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: the disk is full or failing",
+    sqlite3.SQLITE_READONLY: "is read-only",
+    sqlite3.SQLITE_PERM: "is not accessible",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+}
+_BROKEN = {
+    sqlite3.SQLITE_NOTADB: "is no SQLite database",
+    sqlite3.SQLITE_CORRUPT: "is damaged: restore it, or move it away to begin a new one",
+}
+
+
+def now_ms() -> int:
+    """The time as the database keeps it: milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Database:
+    """The SQLite file of a queue, for any number of threads and forks.
+
+    Args:
+        path: the file; it is made when it is first needed.
+        durable: whether a commit waits until the disk has it (``synchronous=FULL``).
+            Without, a power cut may undo the last commits; the death of a process never.
+    """
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        self.files = QueueFiles(path.absolute())
+        self._synchronous = "FULL" if durable else "NORMAL"
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._pid = os.getpid()
+        self._inherited: list[deque[sqlite3.Connection]] = []
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with.
+
+        Raises:
+            QueueUnavailable: the file cannot be read for now.
+            QueueError: the file is no queue of ours.
+        """
+        with self._borrowed() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A connection in a write transaction, committed at the end of the block.
+
+        Raises:
+            QueueUnavailable: the file cannot be written for now.
+            QueueError: the file is no queue of ours.
+        """
+        with self._borrowed() as connection:
+            _begin(connection)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connections that are idle; a later use opens new ones."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        connection = None
+        try:
+            connection = self._take()
+            yield connection
+        except sqlite3.Error as error:
+            if connection is not None:
+                connection.close()
+                connection = None
+            raise _explained(error, self.files.database) from error
+        finally:
+            if connection is not None:
+                self._idle.append(connection)
+
+    def _take(self) -> sqlite3.Connection:
+        if self._pid != os.getpid():
+            # A fork must neither use nor close what its parent opened.
+            self._inherited.append(self._idle)
+            self._idle, self._pid = deque(), os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        if not self.files.database.exists() or not self.files.folder.exists():
+            self._create()
+        connection = self._connect()
+        if _schema_version(connection) != SCHEMA_VERSION:
+            connection.close()
+            self._create()
+            connection = self._connect()
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        # The mode rw never makes a file: that would have the wrong permissions.
+        connection = sqlite3.connect(
+            f"{self.files.database.as_uri()}?mode=rw",
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("PRAGMA journal_size_limit=67108864")
+        return connection
+
+    def _create(self) -> None:
+        self.files.make_folder()
+        try:
+            with FileLock(
+                self.files.migration_lock, timeout=30, mode=0o600, fallback_to_soft=False
+            ):
+                self._make_file()
+                self._make_tables()
+        except Timeout:
+            raise QueueUnavailable(
+                f"another process has been creating {self.files.database} for 30 s"
+            ) from None
+        except PermissionError as error:
+            raise _explained_denial(error, self.files.database) from None
+
+    def _make_file(self) -> None:
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+        try:
+            os.close(os.open(self.files.database, flags, 0o600))
+        except FileExistsError:
+            return
+        except PermissionError as error:
+            raise _explained_denial(error, self.files.database) from None
+        except OSError as error:
+            raise QueueUnavailable(
+                f"{self.files.database} cannot be made: {error.strerror}"
+            ) from None
+
+    def _make_tables(self) -> None:
+        connection = self._connect()
+        try:
+            version = _schema_version(connection)
+            if version == 0:
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                _switch_to_wal(connection)
+                script = (files(__package__) / "schema.sql").read_text("utf-8")
+                connection.executescript(
+                    f"BEGIN IMMEDIATE;{script}PRAGMA application_id={APPLICATION_ID};"
+                    f"PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
+                )
+            elif version != SCHEMA_VERSION:
+                raise QueueError(
+                    f"{self.files.database} has the schema {version}, newer than this program's"
+                    f" {SCHEMA_VERSION}: update dispatcher-local-queue here"
+                )
+        finally:
+            connection.close()
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(*_RETRY))
+        else:
+            return
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise QueueError(f"SQLite cannot use its write-ahead log here (journal mode {mode})")
+
+
+def _schema_version(connection: sqlite3.Connection) -> int:
+    """The version of the file's tables; 0 for a new file.
+
+    Raises:
+        QueueError: the file holds something else.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise QueueError("the file is a SQLite database of another program: name another file")
+    return int(version)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _explained(error: sqlite3.Error, path: Path) -> QueueError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _BROKEN:
+        return QueueError(f"the queue's file {path} {_BROKEN[code]}")
+    if code in _RETRIED_LATER:
+        return QueueUnavailable(f"the queue's file {path} {_RETRIED_LATER[code]}{_owners(path)}")
+    return QueueError(f"the queue's file {path} fails: {error}")
+
+
+def _explained_denial(error: PermissionError, path: Path) -> QueueUnavailable:
+    reason = f"{error.strerror}{_owners(path.parent)}"
+    return QueueUnavailable(f"the queue's file {path} cannot be made or written: {reason}")
+
+
+def _owners(path: Path) -> str:
+    """Who we are and whose the path is, where these differ."""
+    try:
+        owner = path.stat()
+    except OSError:
+        return ""
+    if owner.st_uid == os.geteuid():
+        return ""
+    return (
+        f" (this process runs as {getpass.getuser()}, uid {os.geteuid()}; {path} belongs to"
+        f" {path.owner()}, mode {stat.S_IMODE(owner.st_mode):o})"
+    )

@@ -1,0 +1,87 @@
+"""What a worker process tells its supervisor, over a pipe."""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+
+__all__ = ["Left", "Ready", "Refused", "ReportReader", "ReportWriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The application is loaded; these are the names that may run."""
+
+    jobs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The application cannot be loaded."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The process ends by itself; how many of its runs ended in which state."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+Report = Ready | Refused | Left
+
+_KINDS: dict[str, type[Report]] = {kind.__name__: kind for kind in (Ready, Refused, Left)}
+
+
+class ReportWriter:
+    """The worker's end.
+
+    Args:
+        descriptor: of the pipe.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, report: Report) -> None:
+        """Tell it; a supervisor that is gone does not matter."""
+        message = [type(report).__name__, asdict(report)]
+        data = json.dumps(message).encode("utf-8") + b"\n"
+        with suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+
+class ReportReader:
+    """The supervisor's end.
+
+    Args:
+        descriptor: of the pipe, not blocking.
+
+    Attributes:
+        open: whether more can come.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.open = True
+        self._rest = b""
+
+    def read(self) -> list[Report]:
+        """What came."""
+        if not self.open:
+            return []
+        with suppress(BlockingIOError):
+            while chunk := os.read(self.descriptor, 65536):
+                self._rest += chunk
+            self.close()
+        *lines, self._rest = self._rest.split(b"\n")
+        return [_KINDS[kind](**members) for kind, members in map(json.loads, lines)]
+
+    def close(self) -> None:
+        """Close the pipe."""
+        if self.open:
+            self.open = False
+            os.close(self.descriptor)

@@ -1,0 +1,44 @@
+-- Times are milliseconds since 1970, in UTC. States are the words of the wire format.
+CREATE TABLE job (
+    seq INTEGER PRIMARY KEY,             -- the order of arrival
+    id TEXT NOT NULL UNIQUE,
+    fingerprint BLOB NOT NULL,
+    name TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    available_at INTEGER,                -- NULL: a callback that is not yet due
+    created_at INTEGER NOT NULL,
+    payload TEXT NOT NULL,
+    trace TEXT,
+    batch_id TEXT,
+    attempt INTEGER NOT NULL DEFAULT 0,  -- tries used up, the running one included
+    kills INTEGER NOT NULL DEFAULT 0,    -- workers that died under it
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    unknown_since INTEGER,               -- when a worker first did not know its name
+    worker TEXT,                         -- who runs it
+    token INTEGER,                       -- fences every write of that worker
+    doom TEXT,                           -- the outcome that its supervisor has decided on
+    doom_delay INTEGER,                  -- until its next try after that; NULL: none
+    progress_done INTEGER,
+    progress_total INTEGER,
+    started_at INTEGER,
+    finished_at INTEGER,
+    result TEXT,
+    error_code TEXT,
+    error_type TEXT,
+    error_message TEXT
+) STRICT;
+CREATE INDEX job_ready ON job (queue, priority DESC, seq) WHERE state = 'queued';
+CREATE INDEX job_due ON job (available_at) WHERE state = 'scheduled';
+CREATE INDEX job_running ON job (worker) WHERE state = 'running';
+CREATE INDEX job_finished ON job (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX job_batch ON job (batch_id, state) WHERE batch_id IS NOT NULL;
+
+CREATE TABLE worker (
+    id TEXT PRIMARY KEY,                 -- also names its lock file; never used again
+    supervisor TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    birth TEXT NOT NULL,                 -- tells a process from a later one with its pid
+    started_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

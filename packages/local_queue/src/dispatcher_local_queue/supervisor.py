@@ -1,0 +1,276 @@
+"""Starts worker processes, watches them, and puts back what dead ones leave behind."""
+
+import logging
+import os
+import secrets
+import selectors
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from dispatcher_core.errors import QueueUnavailable
+
+from .child import Child, end_group
+from .database import Database
+from .liveness import LifeLock, dead, new_life_id
+from .registry import DEADLY, Recovered, Registry
+from .reports import Left, Ready
+from .signals import Signals
+from .slots import Slots, anonymous_file
+from .spec import WorkSettings
+from .wakeup import Bells
+
+__all__ = ["Supervisor"]
+
+logger = logging.getLogger("dispatcher.supervisor")
+
+_PROBE_EVERY = 1.0
+_QUICK_DEATH = 5.0  # seconds; who lives shorter is restarted after a growing pause
+_LONGEST_PAUSE = 30.0
+
+
+class Supervisor:
+    """Keeps a number of worker processes running. Use it in the main thread, once.
+
+    Args:
+        settings: what the workers are told.
+        processes: how many there are.
+        shutdown_timeout: seconds that running jobs may take once it is told to stop.
+    """
+
+    def __init__(self, settings: WorkSettings, *, processes: int, shutdown_timeout: float) -> None:
+        self._settings = settings
+        self._processes = processes
+        self._shutdown_timeout = shutdown_timeout
+        self._id = new_life_id()
+        self._database = Database(settings.path, durable=False)
+        self._registry = Registry(self._database)
+        self._bells = Bells(self._database.files)
+        self._memory = anonymous_file(processes)
+        self._slots = Slots(self._memory.fileno())
+        self._leash, leash_end = os.pipe()
+        self._leash_end: int | None = leash_end
+        self._signals = Signals()
+        self._children: dict[int, Child] = {}
+        self._vacancies: dict[int, float] = dict.fromkeys(range(processes), 0.0)
+        self._quick_deaths: Counter[int] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._stops_at: float | None = None
+        self._forced = False
+        self._put_back = 0
+        self._was_ready = False
+        self._refusal: str | None = None
+        self._next_probe = 0.0
+        self._trouble: str | None = None
+
+    def run(self) -> int:
+        """Run until told to stop, or until every worker has left.
+
+        Returns:
+            0 after a clean stop, 1 when jobs had to be put back, 2 when the application
+            cannot be loaded.
+
+        Raises:
+            QueueUnavailable: the queue cannot be opened at the start.
+            QueueError: its file is no queue.
+        """
+        self._registry.workers()  # opens the queue: what is wrong with it is said here
+        lock = LifeLock(self._database.files.supervisor_lock(self._id))
+        try:
+            with self._signals.caught():
+                self._loop()
+        finally:
+            lock.release()
+            self._close()
+        return self._exit_code()
+
+    def _loop(self) -> None:
+        while self._children or self._vacancies:
+            self._turn()
+            if self._children or self._vacancies:
+                self._await_something()
+                self._signals.clear()
+
+    def _await_something(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._signals.descriptor, selectors.EVENT_READ)
+            for child in self._children.values():
+                if child.reports.open:
+                    selector.register(child.reports.descriptor, selectors.EVENT_READ)
+            selector.select(self._seconds_until_something())
+
+    def _turn(self) -> None:
+        try:
+            self._heed_signals()
+            self._probe()
+            self._fill_vacancies()
+            self._read_reports()
+            self._end_overdue_runs()
+            self._bury_the_dead()
+            self._trouble = None
+        except QueueUnavailable as error:
+            # The next turn tries again: nothing is forgotten before the queue has it.
+            if str(error) != self._trouble:
+                logger.error("%s", error)
+            self._trouble = str(error)
+
+    def _seconds_until_something(self) -> float:
+        runs = [run for slot in self._children if (run := self._slots.read(slot))]
+        times = [self._next_probe, *self._vacancies.values()]
+        times += [run.deadline_ns / 1e9 for run in runs]
+        if self._stops_at is not None and not self._forced:
+            times.append(self._stops_at)
+        least = 0.05 if self._trouble else 0.0
+        return max(least, min(times) - time.monotonic())
+
+    # Starting and ending worker processes
+
+    def _fill_vacancies(self) -> None:
+        now = time.monotonic()
+        for slot in [slot for slot, due in self._vacancies.items() if due <= now]:
+            del self._vacancies[slot]
+            self._slots.clear(slot)
+            self._children[slot] = Child.start(
+                self._settings,
+                supervisor_id=self._id,
+                slot=slot,
+                memory=self._memory.fileno(),
+                leash=self._leash,
+            )
+
+    def _bury_the_dead(self) -> None:
+        for child in [child for child in self._children.values() if child.dead()]:
+            self._read_report(child)
+            child.bury()
+            recovered = self._registry.recover(child.worker_id, killed=not self._forced)
+            del self._children[child.slot]
+            if not child.left:
+                self._tell(f"worker {child.pid} died ({child.cause_of_death()})", recovered)
+            self._put_back += len(recovered) if self._forced else 0
+            if self._stops_at is None and not (child.left and self._settings.burst):
+                self._vacancies[child.slot] = time.monotonic() + self._pause_after(child)
+
+    def _pause_after(self, child: Child) -> float:
+        quick = not child.left and time.monotonic() - child.started < _QUICK_DEATH
+        deaths = self._quick_deaths[child.slot] + 1 if quick else 0
+        self._quick_deaths[child.slot] = deaths
+        # A job may kill three workers before it is given up: that is no reason to wait.
+        pause = 0.0 if deaths <= DEADLY else min(_LONGEST_PAUSE, 0.1 * 2 ** (deaths - DEADLY))
+        if pause:
+            logger.warning("workers die as soon as they start: the next in %.1f s", pause)
+        return pause
+
+    def _end_overdue_runs(self) -> None:
+        now = time.monotonic_ns()
+        for slot, child in self._children.items():
+            run = self._slots.read(slot)
+            if run is None or run.deadline_ns > now:
+                continue
+            # Fence first: from here on the worker can neither end this job nor claim another.
+            fence = secrets.randbits(62)
+            if self._registry.doom(child.worker_id, run.token, fence, run.retry_ms):
+                logger.error("worker %d overran a job's timeout: killed", child.pid)
+                child.kill()
+            self._slots.clear(slot)
+
+    # Other supervisors' workers
+
+    def _probe(self) -> None:
+        if time.monotonic() < self._next_probe:
+            return
+        self._next_probe = time.monotonic() + _PROBE_EVERY
+        for worker in self._registry.workers():
+            if worker.supervisor == self._id:
+                continue
+            with worker.found_dead() as is_dead:
+                if is_dead:
+                    if worker.gone():
+                        end_group(worker.pid)
+                    recovered = self._registry.recover(worker.id)
+                    self._tell(f"worker {worker.pid} of another supervisor died", recovered)
+        for path in self._database.files.supervisor_locks():
+            with dead(path) as is_dead:
+                if is_dead:
+                    path.unlink(missing_ok=True)
+
+    # What workers tell, and what we tell of them
+
+    def _read_reports(self) -> None:
+        for child in self._children.values():
+            self._read_report(child)
+
+    def _read_report(self, child: Child) -> None:
+        for message in child.reports.read():
+            if isinstance(message, Ready):
+                child.ready = True
+                self._announce(message.jobs)
+            elif isinstance(message, Left):
+                child.left = True
+                self._counts.update(message.counts)
+            elif self._was_ready:
+                logger.error("%s", message.reason)
+            else:
+                self._refusal = message.reason
+                self._stop()
+
+    def _announce(self, jobs: Sequence[str]) -> None:
+        everyone = len(self._children) == self._processes
+        if not self._was_ready and everyone and all(c.ready for c in self._children.values()):
+            self._was_ready = True
+            logger.info("jobs known: %s", ", ".join(jobs) or "none: set DISPATCHER_MODULES")
+            logger.info("ready")
+
+    def _tell(self, what: str, recovered: Sequence[Recovered]) -> None:
+        if not recovered:
+            logger.warning("%s", what)
+        for job in recovered:
+            outcome = "it starts again" if job.state == "queued" else f"it is {job.state}"
+            logger.error("%s while it ran job %s %s: %s", what, job.id, job.name, outcome)
+            self._bells.ring(job.queue)
+
+    # Stopping
+
+    def _heed_signals(self) -> None:
+        requests = self._signals.requests()
+        if requests >= 1:
+            self._stop()
+        if self._stops_at is not None and (requests >= 2 or time.monotonic() >= self._stops_at):
+            self._force()
+
+    def _stop(self) -> None:
+        """Let the workers finish what they run, and go."""
+        if self._stops_at is not None:
+            return
+        self._stops_at = time.monotonic() + self._shutdown_timeout
+        self._vacancies.clear()
+        self._let_go()
+        for job_id, name in self._registry.running_jobs(self._id):
+            logger.info("waiting for job %s %s", job_id, name)
+        logger.info("stopping within %.0f s; again to force", self._shutdown_timeout)
+
+    def _let_go(self) -> None:
+        if self._leash_end is not None:
+            os.close(self._leash_end)
+            self._leash_end = None
+
+    def _force(self) -> None:
+        if not self._forced:
+            self._forced = True
+            for child in self._children.values():
+                child.kill()
+
+    def _exit_code(self) -> int:
+        if self._refusal is not None:
+            logger.error("%s", self._refusal)
+            return 2
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(self._counts.items()))
+        logger.info("stopped: %s; %d put back", counts or "no job was run", self._put_back)
+        return 1 if self._put_back else 0
+
+    def _close(self) -> None:
+        os.close(self._leash)
+        self._let_go()
+        self._signals.close()
+        self._bells.close()
+        self._memory.close()
+        self._database.close()

@@ -1,0 +1,280 @@
+"""One worker process: claims a job, runs it, ends it, and claims the next."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+from dispatcher_core.application import Application, load_application
+from dispatcher_core.errors import JobLoadError, QueueUnavailable
+
+from .alarm import GRACE, Alarm
+from .claims import Claim, ClaimLost, Claims
+from .database import Database, now_ms
+from .endings import Ending
+from .eventloop import EventLoop
+from .liveness import LifeLock
+from .logs import set_up_logging
+from .registry import Registry
+from .reports import Left, Ready, Refused, ReportWriter
+from .running import JobRunner, delay_after
+from .slots import Run, Slots
+from .spec import WorkerSpec, WorkSettings
+from .wakeup import Bells, Sleeper
+
+__all__ = ["Worker", "main"]
+
+logger = logging.getLogger("dispatcher.worker")
+
+_LONGEST_SLEEP = 1.0
+_PAUSE_WHEN_UNAVAILABLE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Reporter:
+    """What a running job may ask of the queue."""
+
+    claims: Claims
+    claim: Claim
+
+    def report_progress(self, done: int, total: int) -> None:
+        self.claims.report_progress(self.claim, done, total)
+
+    def cancel_requested(self) -> bool:
+        return self.claims.cancel_requested(self.claim)
+
+
+class QueueOrder:
+    """The queues of a worker, in the order in which it serves them.
+
+    Args:
+        named: the queues it was told; without any it serves all, ``default`` first.
+        claims: where the others are looked up, once a second.
+    """
+
+    def __init__(self, named: Sequence[str], claims: Claims) -> None:
+        self._claims = claims
+        self._fixed = bool(named)
+        self._queues = list(named) or ["default"]
+        self._looked_up = float("-inf")
+
+    def current(self) -> Sequence[str]:
+        """The queues, first things first."""
+        now = time.monotonic()
+        if not self._fixed and now - self._looked_up >= 1.0:
+            known = {*self._queues, *self._claims.queues()} - {"default"}
+            self._queues = ["default", *sorted(known)]
+            self._looked_up = now
+        return self._queues
+
+
+class Worker:
+    """Runs jobs until it is told to go, or has reached its limits."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        claims: Claims,
+        runner: JobRunner,
+        bells: Bells,
+        lock: LifeLock,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._settings: WorkSettings = spec.settings
+        self._slot = spec.slot
+        self._slots = Slots(spec.memory)
+        self._claims = claims
+        self._runner = runner
+        self._bells = bells
+        self._sleeper = Sleeper(bells, spec.leash)
+        self._lock = lock
+        self._order = QueueOrder(spec.settings.queues, claims)
+        self._end = time.monotonic() + (spec.settings.max_time or float("inf"))
+
+    def run(self) -> None:
+        """Run jobs; returns when it is time to go.
+
+        Raises:
+            ClaimLost: the job it ran is not its own any more.
+        """
+        claim = self._next()
+        while claim is not None:
+            ending = self._run(claim)
+            claim = self._end_and_claim(claim, ending) or self._next()
+
+    def _next(self) -> Claim | None:
+        slept = False
+        while not self._leaving():
+            with _patience():
+                queues = self._order.current()
+                if self._claims.work_waits(queues):
+                    claim = self._claims.claim(queues)
+                    if claim is not None:
+                        if slept and self._claims.work_waits([claim.queue]):
+                            self._bells.ring(claim.queue)  # there is work for another one
+                        return claim
+                elif self._settings.burst:
+                    return None
+                self._sleeper.sleep(queues, self._seconds_until_due())
+                slept = True
+        return None
+
+    def _run(self, claim: Claim) -> Ending:
+        options = self._runner.options(claim.name)
+        deadline = time.monotonic() + options.timeout + GRACE
+        retry = delay_after(options, claim.attempt)
+        self._slots.post(self._slot, Run(int(deadline * 1e9), claim.token, retry))
+        try:
+            return self._runner.run(claim, _Reporter(self._claims, claim))
+        finally:
+            self._slots.clear(self._slot)
+
+    def _end_and_claim(self, claim: Claim, ending: Ending) -> Claim | None:
+        finished_at = now_ms()
+        while True:
+            queues = () if self._leaving() else self._order.current()
+            with _patience():
+                written, following = self._claims.end_and_claim(claim, ending, queues)
+                break
+            if self._sleeper.released():
+                raise ClaimLost  # it cannot be written: whoever recovers the job runs it again
+        self.counts[written.state] += 1
+        _log(claim, written, finished_at)
+        return following
+
+    def _leaving(self) -> bool:
+        limits = self._settings
+        return (
+            self._sleeper.released()
+            or (limits.max_jobs is not None and sum(self.counts.values()) >= limits.max_jobs)
+            or time.monotonic() >= self._end
+            or self._lock.replaced()
+        )
+
+    def _seconds_until_due(self) -> float:
+        due = self._claims.next_due()
+        return _LONGEST_SLEEP if due is None else min(_LONGEST_SLEEP, (due - now_ms()) / 1000)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Log that the queue is not available, and wait a moment: the cause may go away."""
+    try:
+        yield
+    except QueueUnavailable as error:
+        logger.error("%s; trying again in %.0f s", error, _PAUSE_WHEN_UNAVAILABLE)
+        time.sleep(_PAUSE_WHEN_UNAVAILABLE)
+
+
+def _log(claim: Claim, ending: Ending, finished_at: int) -> None:
+    facts = {
+        "id": claim.id,
+        "name": claim.name,
+        "queue": claim.queue,
+        "attempt": claim.attempt,
+        "waited": max(0, claim.started_at - claim.available_at) / 1000,
+        "took": max(0, finished_at - claim.started_at) / 1000,
+        "outcome": _outcome(ending),
+    }
+    if ending.delay_ms is not None:
+        facts["next_try_in"] = ending.delay_ms / 1000
+    text = " ".join(f"{key}={value}" for key, value in facts.items())
+    level = logging.INFO if ending.state != "failed" else logging.ERROR
+    logger.log(level, "job %s", text, extra={"facts": facts})
+
+
+def _outcome(ending: Ending) -> str:
+    if ending.state == "scheduled":
+        return "retried" if ending.counted else "put-back"
+    return ending.state
+
+
+def main(argument: str) -> int:
+    """Run one worker process.
+
+    Args:
+        argument: its :class:`WorkerSpec` as JSON.
+
+    Returns:
+        Its exit code: 0 after a clean end, 1 where it lost its job or its set-up failed,
+        2 where the application cannot be loaded.
+    """
+    spec = WorkerSpec.from_json(argument)
+    for descriptor in (spec.memory, spec.leash, spec.report):
+        os.set_inheritable(descriptor, False)  # what a handler starts must not hold them
+    report = ReportWriter(spec.report)
+    # Only the supervisor acts on these. Ignoring them outright would be inherited.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    sys.path.insert(0, spec.settings.app_dir)
+    try:
+        application = _load(spec.settings)
+    except JobLoadError as error:
+        report.write(Refused(str(error)))
+        return 2
+    set_up_logging(spec.settings.log_format, logging.getLevelName(spec.settings.log_level))
+    return _work(spec, application, report)
+
+
+def _load(settings: WorkSettings) -> Application:
+    return load_application(
+        modules=settings.modules,
+        aliases=settings.aliases,
+        lifespan=settings.lifespan,
+        around_job=settings.around_job,
+    )
+
+
+def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> int:
+    alarm = Alarm()
+    loop = EventLoop(alarm)
+    try:
+        lifespan = nullcontext() if application.lifespan is None else application.lifespan()
+        with loop.entered(lifespan) as resources:
+            runner = JobRunner(
+                application.registry,
+                around_job=application.around_job,
+                resources=resources,
+                alarm=alarm,
+                loop=loop,
+            )
+            report.write(Ready(application.registry.names()))
+            counts = _serve(spec, runner)
+        loop.close()
+    except ClaimLost:
+        logger.error("the job is not this worker's any more: it leaves")
+        return 1
+    except Exception:
+        logger.exception("the worker cannot go on")
+        return 1
+    report.write(Left(dict(counts)))
+    return 0
+
+
+def _serve(spec: WorkerSpec, runner: JobRunner) -> Counter[str]:
+    database = Database(spec.settings.path, durable=False)
+    registry = Registry(database)
+    lock = LifeLock(database.files.worker_lock(spec.worker_id))
+    registry.enter(spec.worker_id, spec.supervisor_id, os.getpid())
+    worker = Worker(
+        spec,
+        claims=Claims(database, spec.worker_id),
+        runner=runner,
+        bells=Bells(database.files),
+        lock=lock,
+    )
+    worker.run()
+    registry.recover(spec.worker_id)
+    lock.release()
+    database.close()
+    return worker.counts
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,103 @@
+"""The body of a request: what kind, how long, and the bytes."""
+
+import re
+from typing import Protocol
+from wsgiref.types import WSGIEnvironment
+
+from .problems import Refusal
+
+__all__ = ["ByteStream", "body_length", "check_media_type", "check_no_body", "read_body"]
+
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+# RFC 9110, section 8.6: prepare for lengths that no integer type holds.
+_MAX_DIGITS = 18
+
+
+class ByteStream(Protocol):
+    """What is needed of ``wsgi.input``."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to so many bytes; none at the end."""
+
+
+def check_media_type(environ: WSGIEnvironment) -> None:
+    """Check that the body is said to be plain JSON in UTF-8.
+
+    Raises:
+        Refusal: ``unsupported-media-type``.
+    """
+    if "HTTP_CONTENT_ENCODING" in environ:
+        raise Refusal("send the body without a Content-Encoding", "unsupported-media-type")
+    media_type, *parameters = environ.get("CONTENT_TYPE", "").split(";")
+    if media_type.strip().lower() != "application/json":
+        raise Refusal("send Content-Type: application/json", "unsupported-media-type")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip(' \t"').lower() != "utf-8":
+            raise Refusal("send the JSON in UTF-8", "unsupported-media-type")
+
+
+def body_length(environ: WSGIEnvironment, limit: int) -> int:
+    """The length of the body, in bytes.
+
+    Args:
+        environ: the request.
+        limit: the most bytes that are taken.
+
+    Raises:
+        Refusal: ``length-required``, ``malformed`` or ``too-large``.
+    """
+    length = _declared_length(environ)
+    if length is None:
+        raise Refusal("send a Content-Length", "length-required")
+    if length > limit:
+        raise Refusal(f"the body may have at most {limit} bytes", "too-large")
+    return length
+
+
+def check_no_body(environ: WSGIEnvironment) -> None:
+    """Check that the request has no body.
+
+    Raises:
+        Refusal: ``malformed``, or ``length-required`` for a Transfer-Encoding.
+    """
+    if _declared_length(environ):
+        raise Refusal("send no body with this method", "malformed")
+
+
+def read_body(stream: ByteStream, length: int) -> bytes:
+    """The body, which has exactly that many bytes.
+
+    Raises:
+        Refusal: ``malformed``: it ends before.
+    """
+    chunks, missing = [], length
+    while missing:
+        chunk = _read(stream, missing)
+        if not chunk:
+            raise Refusal("the body is shorter than its Content-Length", "malformed")
+        chunks.append(chunk)
+        missing -= len(chunk)
+    return b"".join(chunks)
+
+
+def _declared_length(environ: WSGIEnvironment) -> int | None:
+    # With both headers, two programs on the way may see two different bodies.
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        raise Refusal("send a Content-Length and no Transfer-Encoding", "length-required")
+    text = environ.get("CONTENT_LENGTH", "")
+    if not text:
+        return None
+    if not _DIGITS.fullmatch(text):
+        raise Refusal("the Content-Length is not a number", "malformed")
+    if len(text) > _MAX_DIGITS:
+        raise Refusal("the Content-Length is beyond any limit", "too-large")
+    return int(text)
+
+
+def _read(stream: ByteStream, size: int) -> bytes:
+    try:
+        return stream.read(size)
+    except OSError:
+        # The connection broke: this body ends here.
+        return b""

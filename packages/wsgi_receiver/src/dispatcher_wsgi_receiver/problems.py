@@ -1,0 +1,98 @@
+"""Problem documents (RFC 9457): how the receiver says no."""
+
+from http import HTTPStatus
+
+from dispatcher_core.errors import (
+    DispatcherError,
+    IdReused,
+    InvalidPayload,
+    QueueFull,
+    QueueUnavailable,
+    RequestError,
+    UnknownJob,
+)
+
+from .answers import Answer
+
+__all__ = ["STATUSES", "Refusal", "Refused", "internal_problem", "problem"]
+
+STATUSES = {
+    "malformed": 400,
+    "bad-signature": 401,
+    "timestamp-out-of-range": 401,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "length-required": 411,
+    "too-large": 413,
+    "unsupported-media-type": 415,
+    "unknown-job": 422,
+    "invalid-payload": 422,
+    "invalid-request": 422,
+    "id-reused": 422,
+    "queue-full": 429,
+    "internal": 500,
+    "unavailable": 503,
+}
+"""The HTTP status of every code."""
+
+_RETRY_AFTER = {"queue-full": 5, "unavailable": 1}
+
+# What a queue says of itself may name files and statements: that belongs in the log only.
+_DETAILS = {
+    "queue-full": "as many jobs wait here as are allowed: try again later",
+    "unavailable": "the queue cannot be used for now: try again later",
+}
+
+Refused = (RequestError, UnknownJob, InvalidPayload, IdReused, QueueFull, QueueUnavailable)
+"""The errors that a client is told about."""
+
+
+class Refusal(RequestError):
+    """A request that HTTP itself gives a reason to refuse.
+
+    Attributes:
+        code: one of :data:`STATUSES`.
+        headers: header fields of the answer.
+    """
+
+    def __init__(self, message: str, code: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message, code)
+        self.headers = headers
+
+
+def problem(error: DispatcherError, now: float) -> Answer:
+    """The answer that tells a client why its request is refused.
+
+    Args:
+        error: one of :data:`Refused`.
+        now: the time here in Unix seconds, told to a client whose clock is off.
+    """
+    code = error.code
+    headers = list(error.headers) if isinstance(error, Refusal) else []
+    if STATUSES[code] == 401:
+        headers.append(("WWW-Authenticate", "Webhook-Signature"))
+    if code in _RETRY_AFTER:
+        headers.append(("Retry-After", str(_RETRY_AFTER[code])))
+    members = {"time": now} if code == "timestamp-out-of-range" else {}
+    return _document(code, _DETAILS.get(code, str(error)), tuple(headers), members)
+
+
+def internal_problem() -> Answer:
+    """The answer after an error of our own: it says nothing of it."""
+    return _document("internal", "the backend failed; its log says how", (), {})
+
+
+def _document(
+    code: str, detail: str, headers: tuple[tuple[str, str], ...], members: dict[str, float]
+) -> Answer:
+    status = STATUSES[code]
+    content = {
+        # RFC 9457, section 4.2.1: with this type the title is the phrase of the status.
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **members,
+    }
+    return Answer(status, content, "application/problem+json", headers)

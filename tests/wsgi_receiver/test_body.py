@@ -1,0 +1,159 @@
+"""What kind of body, how long, and the bytes."""
+
+import io
+
+import pytest
+
+from dispatcher_wsgi_receiver.body import (
+    body_length,
+    check_media_type,
+    check_no_body,
+    read_body,
+)
+from dispatcher_wsgi_receiver.problems import Refusal
+
+
+class Trickle:
+    """A stream that gives one byte at a time, and breaks after the last."""
+
+    def __init__(self, content: bytes) -> None:
+        self._stream = io.BytesIO(content)
+        self.asked: list[int] = []
+
+    def read(self, size: int, /) -> bytes:
+        """One byte."""
+        self.asked.append(size)
+        byte = self._stream.read(1)
+        if not byte:
+            raise ConnectionResetError
+        return byte
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        'application/json;charset="UTF-8"',
+        "application/json ; Charset = Utf-8",
+        "application/json; profile=x",
+    ],
+)
+def test_json_is_taken(value):
+    """JSON in UTF-8 is taken, however its parameters are written."""
+    check_media_type({"CONTENT_TYPE": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "text/plain",
+        "application/problem+json",
+        "application/jsonx",
+        "application/json, text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin-1",
+        "application/json; charset=utf-16",
+        "application/json; x=1; CHARSET=us-ascii",
+    ],
+)
+def test_other_media_types_are_refused(value):
+    """Whatever is not JSON in UTF-8 is 415."""
+    with pytest.raises(Refusal) as caught:
+        check_media_type({"CONTENT_TYPE": value})
+    assert caught.value.code == "unsupported-media-type"
+
+
+@pytest.mark.parametrize("value", ["gzip", "identity", "br, gzip", ""])
+def test_any_content_encoding_is_refused(value):
+    """Nothing is unpacked, so that nothing can be a bomb: any Content-Encoding is 415."""
+    with pytest.raises(Refusal) as caught:
+        check_media_type({"CONTENT_TYPE": "application/json", "HTTP_CONTENT_ENCODING": value})
+    assert caught.value.code == "unsupported-media-type"
+
+
+@pytest.mark.parametrize(("text", "length"), [("0", 0), ("7", 7), ("007", 7), ("100", 100)])
+def test_a_length_within_the_limit(text, length):
+    """The length is what the header says, up to and including the limit."""
+    assert body_length({"CONTENT_LENGTH": text}, 100) == length
+
+
+@pytest.mark.parametrize(
+    ("environ", "code"),
+    [
+        ({}, "length-required"),
+        ({"CONTENT_LENGTH": ""}, "length-required"),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, "length-required"),
+        ({"HTTP_TRANSFER_ENCODING": "identity", "CONTENT_LENGTH": "2"}, "length-required"),
+        ({"HTTP_TRANSFER_ENCODING": "", "CONTENT_LENGTH": "2"}, "length-required"),
+        ({"CONTENT_LENGTH": "101"}, "too-large"),
+        ({"CONTENT_LENGTH": "9" * 30}, "too-large"),
+        ({"CONTENT_LENGTH": "9" * 5000}, "too-large"),
+        *(
+            ({"CONTENT_LENGTH": text}, "malformed")
+            for text in (
+                "-1",
+                "+1",
+                " 1",
+                "1 ",
+                "1_0",
+                "1.0",
+                "1e2",
+                "0x1",
+                "1,1",
+                "\u0661",
+                "\xb9",
+            )
+        ),
+    ],
+)
+def test_lengths_that_are_refused(environ, code):
+    """A length that is missing, ill-formed or over the limit is refused by its code."""
+    with pytest.raises(Refusal) as caught:
+        body_length(environ, 100)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("environ", [{}, {"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "0"}])
+def test_no_body(environ):
+    """A request without a body may say so, or nothing."""
+    check_no_body(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "code"),
+    [
+        ({"CONTENT_LENGTH": "1"}, "malformed"),
+        ({"CONTENT_LENGTH": "-1"}, "malformed"),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, "length-required"),
+    ],
+)
+def test_a_body_where_none_belongs(environ, code):
+    """A body where none is signed is refused."""
+    with pytest.raises(Refusal) as caught:
+        check_no_body(environ)
+    assert caught.value.code == code
+
+
+def test_a_body_in_pieces_is_put_together():
+    """A stream may give less than asked; no more is asked of it than is missing."""
+    stream = Trickle(b"abcdef")
+    assert read_body(stream, 5) == b"abcde"
+    assert stream.asked == [5, 4, 3, 2, 1]
+
+
+def test_a_body_is_not_read_beyond_its_length():
+    """What follows the body stays in the stream."""
+    stream = io.BytesIO(b"abcdef")
+    assert read_body(stream, 4) == b"abcd"
+    assert stream.read() == b"ef"
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO(b"abc"), Trickle(b"abc")])
+def test_a_body_that_ends_short_is_refused(stream):
+    """A body that ends, or whose connection breaks, before its length is malformed."""
+    with pytest.raises(Refusal) as caught:
+        read_body(stream, 4)
+    assert caught.value.code == "malformed"
