@@ -4,25 +4,33 @@ Only SQLite itself opens and closes the file: another close in the same process 
 SQLite's POSIX locks, and commits would be lost (https://sqlite.org/howtocorrupt.html, 2.2).
 """
 
-import getpass
+import logging
 import os
+import pwd
 import random
 import sqlite3
 import stat
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from dispatcher_core.errors import QueueError, QueueUnavailable
 
+from .checkpoint import COMMITS_BETWEEN, checkpoint, leading
 from .files import QueueFiles
+from .filesystem import check_file_system
 
 __all__ = ["Database", "now_ms"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("dispatcher.queue")
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x44535054
@@ -50,6 +58,12 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that remembers which file it opened."""
+
+    inode = 0
+
+
 class Database:
     """The SQLite file of a queue, for any number of threads and forks.
 
@@ -62,37 +76,52 @@ class Database:
     def __init__(self, path: Path, *, durable: bool) -> None:
         self.files = QueueFiles(path.absolute())
         self._synchronous = "FULL" if durable else "NORMAL"
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._commits = 0
+        self._idle: deque[_Connection] = deque()
         self._pid = os.getpid()
-        self._inherited: list[deque[sqlite3.Connection]] = []
+        self._inherited: list[deque[_Connection]] = []
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read with.
+    def read(self) -> Iterator[_Connection]:
+        """A connection that sees the file as it is now, for as long as the block runs.
 
         Raises:
             QueueUnavailable: the file cannot be read for now.
             QueueError: the file is no queue of ours.
         """
         with self._borrowed() as connection:
-            yield connection
+            connection.execute("BEGIN")
+            try:
+                _patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[_Connection]:
         """A connection in a write transaction, committed at the end of the block.
 
         Raises:
             QueueUnavailable: the file cannot be written for now.
             QueueError: the file is no queue of ours.
         """
-        with self._borrowed() as connection:
-            _begin(connection)
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+        with self._borrowed() as connection, _transaction(connection):
+            yield connection
+            connection.execute("COMMIT")
+        # The count may miss some when threads race: it only says when it is time again.
+        self._commits += 1
+        if self._commits % COMMITS_BETWEEN == 0:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        with leading(self.files.leader_lock) as leads:
+            if leads:
+                with (
+                    self._borrowed() as writer,
+                    self._borrowed() as other,
+                    _transaction(writer),
+                ):
+                    checkpoint(writer, other)
 
     def close(self) -> None:
         """Close the connections that are idle; a later use opens new ones."""
@@ -100,7 +129,7 @@ class Database:
             self._idle.pop().close()
 
     @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+    def _borrowed(self) -> Iterator[_Connection]:
         connection = None
         try:
             connection = self._take()
@@ -114,27 +143,42 @@ class Database:
             if connection is not None:
                 self._idle.append(connection)
 
-    def _take(self) -> sqlite3.Connection:
+    def _take(self) -> _Connection:
         if self._pid != os.getpid():
             # A fork must neither use nor close what its parent opened.
             self._inherited.append(self._idle)
             self._idle, self._pid = deque(), os.getpid()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._open()
+        while self._idle:
+            with suppress(IndexError):  # another thread may be faster
+                connection = self._idle.pop()
+                if connection.inode == self.inode():
+                    return connection
+                connection.close()
+                path = self.files.database
+                logger.error("%s was deleted or replaced: going on with what is there", path)
+        return _patiently(self._open)
 
-    def _open(self) -> sqlite3.Connection:
-        if not self.files.database.exists() or not self.files.folder.exists():
+    def inode(self) -> int:
+        """What tells the file from another one that takes its place; 0 where there is none."""
+        try:
+            return self.files.database.stat().st_ino
+        except OSError:
+            return 0
+
+    def _open(self) -> _Connection:
+        if not (self.files.database.exists() and self.files.folder.exists()):
             self._create()
         connection = self._connect()
-        if _schema_version(connection) != SCHEMA_VERSION:
+        try:
+            if _schema_version(connection) != SCHEMA_VERSION:
+                self._create()
+            connection.inode = self.inode()
+        except BaseException:
             connection.close()
-            self._create()
-            connection = self._connect()
+            raise
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> _Connection:
         # The mode rw never makes a file: that would have the wrong permissions.
         connection = sqlite3.connect(
             f"{self.files.database.as_uri()}?mode=rw",
@@ -142,13 +186,16 @@ class Database:
             timeout=0,
             isolation_level=None,
             check_same_thread=False,
+            factory=_Connection,
         )
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA journal_size_limit=67108864")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         return connection
 
     def _create(self) -> None:
+        check_file_system(self.files.database.parent)
         self.files.make_folder()
         try:
             with FileLock(
@@ -197,17 +244,31 @@ class Database:
             connection.close()
 
 
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction, rolled back unless the block commits it."""
+    _begin(connection)
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _begin(connection: sqlite3.Connection) -> None:
+    _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+
+
+def _patiently(act: Callable[[], T]) -> T:
+    """What ``act`` gives once nobody else is in its way."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            return act()
         except sqlite3.OperationalError as error:
             if not _is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(*_RETRY))
-        else:
-            return
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
@@ -257,6 +318,13 @@ def _owners(path: Path) -> str:
     if owner.st_uid == os.geteuid():
         return ""
     return (
-        f" (this process runs as {getpass.getuser()}, uid {os.geteuid()}; {path} belongs to"
-        f" {path.owner()}, mode {stat.S_IMODE(owner.st_mode):o})"
+        f" (this process runs as {_user(os.geteuid())}; {path} belongs to"
+        f" {_user(owner.st_uid)}, mode {stat.S_IMODE(owner.st_mode):o})"
     )
+
+
+def _user(number: int) -> str:
+    try:
+        return f"{pwd.getpwuid(number).pw_name}, uid {number}"
+    except KeyError:
+        return f"uid {number}"

@@ -1,6 +1,6 @@
 """The queue as the receiver sees it: put, find, cancel."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -10,17 +10,17 @@ from dispatcher_core.status import JobStatus
 from dispatcher_core.wire import JobMessage
 
 from .database import Database, now_ms
+from .groupcommit import GroupCommit
 from .registry import Registry
 from .rows import COLUMNS, StatusRow
 from .wakeup import Bells
 
 __all__ = ["SQLiteQueue"]
 
-_INSERT = """
-INSERT INTO job (id, fingerprint, name, queue, priority, state, available_at, created_at,
-                 payload, trace)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
-"""
+_COLUMNS = (
+    "id, fingerprint, name, queue, priority, state, available_at, created_at, payload, trace"
+)
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CANCEL_WAITING = """
 UPDATE job SET state = 'cancelled', cancel_requested = 1, finished_at = ?
 WHERE id = ? AND state IN ('queued', 'scheduled')
@@ -42,6 +42,7 @@ class SQLiteQueue:
         self._database = Database(Path(path), durable=True)
         self._bells = Bells(self._database.files)
         self._registry = Registry(self._database)
+        self._group = GroupCommit(self._insert)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -59,26 +60,8 @@ class SQLiteQueue:
             IdReused: its id belongs to something else.
             QueueUnavailable: it could not be kept, for now.
         """
-        now = now_ms()
-        due = now + round(job.delay * 1000)
-        state = "scheduled" if due > now else "queued"
-        row = (
-            job.id,
-            job.fingerprint,
-            job.job,
-            job.queue,
-            job.priority,
-            state,
-            due,
-            now,
-            dump(job.payload),
-            None if job.trace is None else json.dumps(job.trace),
-        )
-        with self._database.write() as connection:
-            new = connection.execute(_INSERT, row).rowcount == 1
-        if new:
-            self._bells.ring(job.queue)
-        elif self._fingerprint(job.id) != job.fingerprint:
+        new = self._group.add(job)
+        if not new and self._fingerprint(job.id) != job.fingerprint:
             raise IdReused(job.id)
         return new
 
@@ -116,10 +99,49 @@ class SQLiteQueue:
         self._database.close()
         self._bells.close()
 
+    def _insert(self, jobs: Sequence[JobMessage]) -> list[bool]:
+        """Insert jobs with one statement: a call for each would hand the GIL around."""
+        now = now_ms()
+        rows = [_row(job, now) for job in jobs]
+        with self._database.write() as connection:
+            statement = (
+                f"INSERT INTO job ({_COLUMNS}) VALUES {', '.join([_ROW] * len(rows))}"
+                " ON CONFLICT (id) DO NOTHING RETURNING id"
+            )
+            values = [value for row in rows for value in row]
+            inserted = {row[0] for row in connection.execute(statement, values).fetchall()}
+        for queue in {job.queue for job in jobs}:
+            self._bells.ring(queue)
+        return [_taken(inserted, job.id) for job in jobs]
+
     def _fingerprint(self, id: str) -> bytes | None:
         with self._database.read() as connection:
             row = connection.execute("SELECT fingerprint FROM job WHERE id = ?", (id,)).fetchone()
         return row[0] if row else None
+
+
+def _row(job: JobMessage, now: int) -> tuple[object, ...]:
+    due = now + round(job.delay * 1000)
+    return (
+        job.id,
+        job.fingerprint,
+        job.job,
+        job.queue,
+        job.priority,
+        "scheduled" if due > now else "queued",
+        due,
+        now,
+        dump(job.payload),
+        None if job.trace is None else dump(job.trace),
+    )
+
+
+def _taken(ids: set[str], id: str) -> bool:
+    """Whether the id is in the set, out of which it is taken: it counts only once."""
+    if id not in ids:
+        return False
+    ids.remove(id)
+    return True
 
 
 def path_of(url: str) -> Path:

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -83,7 +83,7 @@ class Worker:
         claims: Claims,
         runner: JobRunner,
         bells: Bells,
-        lock: LifeLock,
+        displaced: Callable[[], bool],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._settings: WorkSettings = spec.settings
@@ -93,7 +93,7 @@ class Worker:
         self._runner = runner
         self._bells = bells
         self._sleeper = Sleeper(bells, spec.leash)
-        self._lock = lock
+        self._displaced = displaced
         self._order = QueueOrder(spec.settings.queues, claims)
         self._end = time.monotonic() + (spec.settings.max_time or float("inf"))
 
@@ -154,7 +154,7 @@ class Worker:
             self._sleeper.released()
             or (limits.max_jobs is not None and sum(self.counts.values()) >= limits.max_jobs)
             or time.monotonic() >= self._end
-            or self._lock.replaced()
+            or self._displaced()
         )
 
     def _seconds_until_due(self) -> float:
@@ -262,12 +262,14 @@ def _serve(spec: WorkerSpec, runner: JobRunner) -> Counter[str]:
     registry = Registry(database)
     lock = LifeLock(database.files.worker_lock(spec.worker_id))
     registry.enter(spec.worker_id, spec.supervisor_id, os.getpid())
+    inode = database.inode()
     worker = Worker(
         spec,
         claims=Claims(database, spec.worker_id),
         runner=runner,
         bells=Bells(database.files),
-        lock=lock,
+        # Another file in the place of ours knows nothing of this worker: a new one must start.
+        displaced=lambda: lock.replaced() or database.inode() != inode,
     )
     worker.run()
     registry.recover(spec.worker_id)

@@ -1,0 +1,41 @@
+"""Writes SQLite's log back into the database, so that it stays small.
+
+SQLite 3.7.0 to 3.51.2 can lose committed pages when a checkpoint and a write race
+(https://sqlite.org/wal.html, "the WAL-reset bug"). So none of our connections checkpoints by
+itself; here one process at a time does, while it holds the write lock on another connection.
+It only ever copies what no reader needs (PASSIVE), so it makes nobody wait for readers.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import lock_descriptor
+
+__all__ = ["COMMITS_BETWEEN", "checkpoint", "leading"]
+
+COMMITS_BETWEEN = 150
+
+
+@contextmanager
+def leading(path: Path) -> Iterator[bool]:
+    """Whether this process got the lock of this file, without waiting, for the block."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        yield lock_descriptor(descriptor, blocking=False)
+    finally:
+        os.close(descriptor)
+
+
+def checkpoint(writer: sqlite3.Connection, other: sqlite3.Connection) -> None:
+    """Copy the log into the database.
+
+    Args:
+        writer: a connection in a write transaction, which keeps every other writer out.
+        other: another connection, in no transaction.
+    """
+    if not writer.in_transaction:
+        raise ValueError("a checkpoint needs the write lock")
+    other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
