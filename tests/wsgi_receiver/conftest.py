@@ -2,10 +2,17 @@
 
 import io
 import json
+import os
+import re
+import signal
+import socket
 import subprocess
-from collections.abc import Callable, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from pathlib import Path
 from wsgiref.types import WSGIApplication
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -48,6 +55,7 @@ class Client:
 
     app: WSGIApplication
     signer: Signer = field(default_factory=lambda: Signer(SECRET))
+    now: int = NOW
 
     def call(
         self,
@@ -82,8 +90,9 @@ class Client:
         status, headers = started[0]
         return Reply(int(status[:3]), {name.lower(): value for name, value in headers}, content)
 
-    def headers(self, id: str, signed: bytes, timestamp: int = NOW) -> dict[str, str]:
+    def headers(self, id: str, signed: bytes, timestamp: int | None = None) -> dict[str, str]:
         """The three headers that sign something, as WSGI names them."""
+        timestamp = self.now if timestamp is None else timestamp
         return {
             "HTTP_WEBHOOK_ID": id,
             "HTTP_WEBHOOK_TIMESTAMP": str(timestamp),
@@ -109,18 +118,38 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A program that serves: its process, where it listens, and what it printed until then."""
+class Program:
+    """A program that was started, and the file that all its output goes to."""
 
     process: subprocess.Popen
+    output: Path
+
+    def wait_for_output(self, pattern: str) -> re.Match:
+        """The first match in the output; it must come within 20 s."""
+        deadline = time.monotonic() + 20
+        while (match := re.search(pattern, self.output.read_text())) is None:
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.02)
+        return match
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """Makes requests over real connections to a port of this machine."""
+
     port: int
-    printed: str
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Parts | None = None
     ) -> Reply:
         """One request over a connection of its own."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
@@ -129,10 +158,9 @@ class Server:
         finally:
             connection.close()
 
-    def signed(
-        self, method: str, path: str, id: str, timestamp: int, body: bytes | None = None
-    ) -> Reply:
-        """One signed request."""
+    def signed(self, method: str, path: str, body: bytes | None = None, id: str = "x") -> Reply:
+        """One request, signed now."""
+        timestamp = int(time.time())
         content = signed_path(method, path) if body is None else body
         headers = {
             "content-type": "application/json",
@@ -141,6 +169,14 @@ class Server:
             "webhook-signature": Signer(SECRET).sign(id, timestamp, content),
         }
         return self.request(method, path, body, headers)
+
+    def exchange(self, data: bytes) -> bytes:
+        """What comes back for these bytes, until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as stream:
+                return stream.read()
 
 
 def send_mail(to: str, subject: str = "") -> None:
@@ -187,3 +223,48 @@ def client(make_client, queue) -> Client:
 def client_of() -> type[Client]:
     """A client of any WSGI application."""
     return Client
+
+
+@pytest.fixture
+def browser_of() -> type[Browser]:
+    """Makes requests to a port."""
+    return Browser
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> dict[str, str]:
+    """The environment of an application, in its folder, that takes one job."""
+    (tmp_path / "shop_jobs.py").write_text(
+        "from dispatcher_core import job\n\n\n"
+        "@job('send-mail')\ndef send_mail(to):\n    return to\n"
+    )
+    inherited = {name: value for name, value in os.environ.items() if "DISPATCHER" not in name}
+    return {
+        **inherited,
+        "DISPATCHER_IS_BACKEND": "true",
+        "DISPATCHER_BACKEND_SECRET": SECRET,
+        "DISPATCHER_MODULES": "shop_jobs",
+        "DISPATCHER_QUEUE_URL": "sqlite:///queue.sqlite3",
+    }
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Starts installed programs in a folder of their own; they end with the test."""
+    started: list[Program] = []
+
+    def start_program(environ: Parts, name: str, *arguments: str) -> Program:
+        output = tmp_path / f"output-{len(started)}"
+        command = [str(Path(sys.executable).with_name(name)), *arguments]
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                command, cwd=tmp_path, env=dict(environ), stdout=file, stderr=subprocess.STDOUT
+            )
+        started.append(Program(process, output))
+        return started[-1]
+
+    yield start_program
+    for program in started:
+        if program.process.poll() is None:
+            program.process.kill()
+            program.process.wait()

@@ -17,6 +17,12 @@ MALFORMED = (400, "malformed")
 INVALID = (422, "invalid-request")
 
 
+class Unread:
+    """A body that must not be read."""
+
+    read = readline = readlines = __iter__ = None
+
+
 def body_with(text: str | bytes) -> bytes:
     """A dispatch whose payload has this JSON text as its one member."""
     inner = text.encode() if isinstance(text, str) else text
@@ -27,8 +33,8 @@ def body_with(text: str | bytes) -> bytes:
 def attack(client, queue):
     """Sends a dispatch that may be changed after it was signed; what it was refused with."""
 
-    def send(body=BODY, *, signed=BODY, id="job-1", validate=True, stream=None, **environ):
-        parts = {**client.headers(id, signed), **environ}
+    def send(body=BODY, *, signed=BODY, validate=True, stream=None, **environ):
+        parts = {**client.headers("job-1", signed), **environ}
         reply = client.call("POST", "/dispatch", body, parts, validate=validate, stream=stream)
         assert queue.jobs == []
         return reply.refusal
@@ -51,7 +57,7 @@ def test_the_request_under_attack_is_good(client, queue):
         (b"send-mail", b"send-male"),
         (b'"dispatch"', b'"dispatch.batch"'),
         (b"{", b"{ "),
-        (b"}}", b"}}\n"),
+        (b"60}", b"60}\n"),
         (b"ann", b"\\u0061nn"),
     ],
 )
@@ -267,14 +273,14 @@ def test_doubled_headers(client, attack, name):
 @pytest.mark.parametrize("length", ["-1", "+5", "5 ", "1_0", "", "0x5", "9" * 5000])
 def test_lengths_that_mislead_a_read(attack, length):
     """A length such as -1, which would read without end, is refused unread."""
-    refusal = attack(CONTENT_LENGTH=length, validate=False, stream=object())
+    refusal = attack(CONTENT_LENGTH=length, validate=False, stream=Unread())
     assert refusal in (MALFORMED, (411, "length-required"), (413, "too-large"))
 
 
 @pytest.mark.parametrize("encoding", ["chunked", "identity", "gzip, chunked", "\x0bchunked"])
 def test_any_transfer_encoding(attack, encoding):
     """A Transfer-Encoding is 411, whatever the length says, so that no two readers differ."""
-    refusal = attack(HTTP_TRANSFER_ENCODING=encoding, stream=object())
+    refusal = attack(HTTP_TRANSFER_ENCODING=encoding, stream=Unread())
     assert refusal == (411, "length-required")
 
 
@@ -290,14 +296,14 @@ def test_a_body_longer_than_its_length(attack):
 
 def test_an_oversized_body_is_not_read(attack):
     """A body over a mebibyte is 413, unread."""
-    refusal = attack(CONTENT_LENGTH=str(1024 * 1024 + 1), stream=object())
+    refusal = attack(CONTENT_LENGTH=str(1024 * 1024 + 1), stream=Unread())
     assert refusal == (413, "too-large")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "identity", "zstd"])
 def test_compressed_bodies(attack, encoding):
     """Nothing is unpacked: any Content-Encoding is 415."""
-    refusal = attack(HTTP_CONTENT_ENCODING=encoding, stream=object())
+    refusal = attack(HTTP_CONTENT_ENCODING=encoding, stream=Unread())
     assert refusal == (415, "unsupported-media-type")
 
 

@@ -1,13 +1,16 @@
 """The routes, the order of the checks, and what is logged."""
 
+import base64
 import json
 import logging
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import pytest
+from standardwebhooks import Webhook
 
 from dispatcher_core.aliases import AliasRegistry
-from dispatcher_core.errors import QueueError, QueueUnavailable
+from dispatcher_core.errors import QueueError, QueueUnavailable, RequestError
 from dispatcher_core.signing import Signer
 from dispatcher_core.status import JobError, Progress
 from dispatcher_core.testing import MemoryQueue
@@ -81,6 +84,20 @@ def test_the_published_example_is_accepted(make_client, queue, secret):
     )
     signature = {"HTTP_WEBHOOK_SIGNATURE": "v1,wvau5NhBCqQAm05iwcmpfq4VLeDb5ax5WZLASZ2Jc8I="}
     assert client.post(body, "job_01HZY", signature).status == 202
+
+
+@pytest.mark.parametrize("encoded", [False, True], ids=["raw", "whsec"])
+def test_another_library_is_a_client(make_client, queue, now, encoded):
+    """What the standardwebhooks package signs is accepted, with both kinds of secret."""
+    key = "n3wN3wN3wN3wN3wN3wN3wN3wN3wN3w"
+    secret = "whsec_" + base64.b64encode(key.encode()).decode() if encoded else key
+    webhook = Webhook(secret if encoded else key.encode())
+    body = b'{"type":"dispatch","job":"send-mail","payload":{"to":"ann"}}'
+    signature = webhook.sign("job-1", datetime.fromtimestamp(now, UTC), body.decode())
+    client = make_client(queue, signer=Signer(secret))
+    assert client.post(body, "job-1", {"HTTP_WEBHOOK_SIGNATURE": signature}).status == 202
+    path = webhook.sign("req-1", datetime.fromtimestamp(now, UTC), "GET /jobs/job-1")
+    assert client.ask("GET", "/jobs/job-1", {"HTTP_WEBHOOK_SIGNATURE": path}).status == 200
 
 
 def test_every_answer_has_the_common_headers(client):
@@ -265,6 +282,8 @@ def test_health_says_that_the_queue_is_unavailable(make_client, error):
     [
         (QueueUnavailable("disk /data/q is full"), (503, "unavailable")),
         (RuntimeError("SELECT * FROM job"), (500, "internal")),
+        (QueueError("/data/q is no database"), (500, "internal")),
+        (RequestError("SELECT 1", "a-code-of-its-own"), (500, "internal")),
     ],
 )
 def test_a_broken_queue_is_answered_without_its_words(

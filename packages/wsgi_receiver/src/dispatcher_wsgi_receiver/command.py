@@ -38,7 +38,7 @@ def _run(arguments: argparse.Namespace) -> int:
         reason = error.strerror if isinstance(error, OSError) else error
         print(f"dispatcher: cannot listen on {address}: {reason}", file=sys.stderr)
         return 1
-    _log_to_terminal()
+    _set_up_logging()
     _serve_until_signal(server, without_password(config.queue_url))
     return 0
 
@@ -66,12 +66,14 @@ def _serve_until_signal(server: Server, queue_url: str) -> None:
     server.drain(_DRAIN_SECONDS)
 
 
-def _log_to_terminal() -> None:
-    """Show our own log lines, unless the application has set up logging itself."""
-    if logging.getLogger().handlers:
-        return
+def _set_up_logging() -> None:
+    """Log to standard error, unless the application has set up logging of its own."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("dispatcher").setLevel(logging.INFO)
+    own = logging.getLogger("dispatcher")
+    if own.level == logging.NOTSET:
+        own.setLevel(logging.INFO)
+    for logger in (own, own.getChild("receiver"), own.getChild("server")):
+        logger.disabled = False  # a dictConfig of the application disables what it finds
 
 
 def _port(text: str) -> int:

@@ -93,14 +93,18 @@ class Receiver:
         method = environ["REQUEST_METHOD"]
         try:
             return self._answer(environ).send(start_response, method)
-        except Refused as error:
-            self._log_refusal(environ, error)
-            return problem(error, self._clock()).send(start_response, method)
         except Exception:
             logger.exception("a request failed: %s", _described(environ))
             return internal_problem().send(start_response, method)
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
+        try:
+            return self._accepted(environ)
+        except Refused as error:
+            _log_refusal(environ, error)
+            return problem(error, self._clock())
+
+    def _accepted(self, environ: WSGIEnvironment) -> Answer:
         route = match(
             environ["REQUEST_METHOD"],
             environ.get("PATH_INFO", ""),
@@ -169,13 +173,6 @@ class Receiver:
             return Answer(503, {"status": "unavailable"})
         return Answer(200, {"status": "ok"})
 
-    def _log_refusal(self, environ: WSGIEnvironment, error: DispatcherError) -> None:
-        # Of our own errors only the queue's are told in full: the others may quote the request.
-        if isinstance(error, QueueError):
-            logger.warning("%s: %s: %s", _described(environ), error.code, ascii(str(error)))
-        else:
-            logger.info("%s: %s", _described(environ), error.code)
-
 
 def _status_answer(status: JobStatus | None) -> Answer:
     if status is None:
@@ -187,3 +184,11 @@ def _described(environ: WSGIEnvironment) -> str:
     """The request for the log, with everything escaped that could forge a line."""
     request = f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '')}"
     return ascii(request[:_MAX_LOGGED])
+
+
+def _log_refusal(environ: WSGIEnvironment, error: DispatcherError) -> None:
+    # Of our own errors only the queue's are told in full: the others may quote the request.
+    if isinstance(error, QueueError):
+        logger.warning("%s: %s: %s", _described(environ), error.code, ascii(str(error)))
+    else:
+        logger.info("%s: %s", _described(environ), error.code)
