@@ -89,9 +89,16 @@ def build(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def demo(session: nox.Session) -> None:
-    """Install the packages and run a job's whole path, on this repository's own files."""
+    """Install the packages and run their demo: the whole path of a job, on real files."""
     session.install("-q", *(f"packages/{package}" for package in PACKAGES))
     session.run("dispatcher", "demo", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def benchmark(session: nox.Session) -> None:
+    """Measure the local queue beside other queues; wants a quiet machine and redis-server."""
+    session.install("-q", "-r", str(DEVELOPMENT), "-r", "benchmarks/requirements.txt")
+    session.run("python", "benchmarks/queue.py", *session.posargs)
 
 
 def requirement(name: str) -> str:

@@ -18,10 +18,10 @@ PACKAGES = Path(__file__).parents[1] / "packages"
 CORE = "dispatcher_core"
 OPTIONAL = {
     "dispatcher_core.pytest_plugin": {"pytest"},
-    "dispatcher_core.contrib.django": {"django"},
+    "dispatcher_core.contrib.django": {"django", "asgiref"},
     "dispatcher_http_sender.requests_sender": {"requests"},
 }
-"""Modules for the sake of something that their package does not depend on."""
+"""Modules for the sake of what their package does not depend on (asgiref comes with Django)."""
 
 
 @dataclass(frozen=True, slots=True)

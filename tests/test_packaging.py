@@ -1,10 +1,12 @@
 """The packages as an installer sees them."""
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,8 @@ def test_what_is_installed_is_this_package(folder: Path) -> None:
     project = read_project(folder)
     installed = distribution(project["name"])
     assert installed.version == project["version"]
+    module = import_module(project["name"].replace("-", "_"))
+    assert module.__version__ == project["version"]
     expected = {(point.group, point.name, point.value) for point in read_entry_points(folder)}
     found = {(point.group, point.name, point.value) for point in installed.entry_points}
     assert found == expected
@@ -116,6 +120,22 @@ def test_entry_points_load(point: EntryPoint) -> None:
         assert inspect.ismodule(loaded)
     else:
         assert callable(loaded)
+
+
+@each_folder
+def test_readme_examples_parse(folder: Path) -> None:
+    """The README's Python examples are Python, and what they import exists."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert examples
+    imports = [
+        (node.module, alias.name)
+        for example in examples
+        for node in ast.walk(ast.parse(example))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    ]
+    assert [pair for pair in imports if not hasattr(import_module(pair[0]), pair[1])] == []
 
 
 def test_core_imports_little() -> None:

@@ -22,16 +22,15 @@ _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MAX_TEXT = 500
 _CHECK_URL = "check that the backend's URL is the one where its receiver is mounted"
 
+# What to do, seen from this side; of all other problems the backend's own words say it.
 _ADVICE = {
     "bad-signature": "check that both sides have the same secret",
-    "timestamp-out-of-range": "set the clocks of both machines",
+    "timestamp-out-of-range": "the clocks differ too much: set those of both machines",
     "not-found": _CHECK_URL,
     "method-not-allowed": _CHECK_URL,
-    "unknown-job": "have the backend list the module of the job, or give it an alias there",
-    "id-reused": "take a new id",
-    "queue-full": "send it again later with the same id",
-    "unavailable": "send it again later with the same id",
-    "internal": "see the log of the backend",
+    "queue-full": "too many jobs wait there: send it again later with the same id",
+    "unavailable": "its queue cannot be used for now: send it again later with the same id",
+    "internal": "it failed: its log says how",
 }
 
 
@@ -137,20 +136,22 @@ def _refusal(response: Response, now: float) -> DeliveryError:
         return _bad_answer(response, "its status is not one that a receiver answers")
     problem = _problem(response)
     code = str(problem.get("code", "rejected"))
-    parts = [
-        f"the backend answered {response.status}",
-        "" if code == "rejected" else code,
-        _readable(problem.get("detail")),
-        _redirection(response) if 300 <= response.status < 400 else _ADVICE.get(code, ""),
-    ]
-    if response.status == 404 and not problem:
-        parts.append(_CHECK_URL)
+    outcome = f"the backend answered {response.status}" + f" {code}" * bool(problem)
+    reason = _reason(response, problem)
     return DeliveryError(
-        ": ".join(part for part in parts if part),
+        f"{outcome}: {reason}" if reason else outcome,
         code,
         status=response.status,
         retry_after=retry_after(response.headers, now),
     )
+
+
+def _reason(response: Response, problem: Mapping[str, object]) -> str:
+    if problem:
+        return _ADVICE.get(str(problem["code"])) or _readable(problem.get("detail"))
+    if 300 <= response.status < 400:
+        return _redirection(response)
+    return _CHECK_URL if response.status == 404 else ""
 
 
 def _redirection(response: Response) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .aliases import AliasRegistry, load_object
-from .errors import JobLoadError
 from .config import Alias
+from .errors import JobLoadError
 
 __all__ = ["Application", "load_application"]
 

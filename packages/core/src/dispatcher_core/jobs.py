@@ -1,6 +1,5 @@
 """A job as the sender describes it."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -131,8 +130,9 @@ def _delay(delay: object) -> Delay:
         return delay
     if isinstance(delay, bool) or not isinstance(delay, int | float | timedelta | None):
         raise InvalidJob(f"delay={delay!r} is neither seconds, nor a timedelta, nor a datetime")
-    seconds = _seconds(delay)
-    if not math.isfinite(seconds) or not 0 <= seconds <= MAX_DELAY:
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay or 0
+    # Compared as it is: NaN is not within, and a huge integer is no float.
+    if not 0 <= seconds <= MAX_DELAY:
         raise InvalidJob(f"delay={delay!r} is outside of 0 seconds to a year")
     return delay
 

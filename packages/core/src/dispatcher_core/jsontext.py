@@ -15,6 +15,7 @@ __all__ = ["MAX_DEPTH", "MAX_INTEGER", "dump", "flaw", "load", "plain_object"]
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -25,7 +26,7 @@ def dump(value: object) -> str:
         ValueError: for NaN and infinity.
         TypeError: for what JSON cannot say.
     """
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def load(data: bytes) -> object:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .atomicfile import replace_file
+from .cli import main
 from .command import Command
 from .envfile import Entry, parse_env, read_env, with_value
 from .errors import ConfigError
 
-__all__ = ["command", "main", "new_secret"]
+__all__ = ["command", "new_secret"]
 
 SHORTEST, LONGEST = 32, 128
 
@@ -30,18 +31,6 @@ def new_secret(length: int) -> str:
         length: in characters; each adds almost 6 bits of randomness.
     """
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command on its own and returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dispatcher_core.secret",
-        description=command.help,
-        epilog=command.example,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.configure(parser)
-    return command.run(parser.parse_args(arguments))
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -169,4 +158,4 @@ command = Command(
 )
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["secret", *sys.argv[1:]]))

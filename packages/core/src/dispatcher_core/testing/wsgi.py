@@ -3,13 +3,11 @@
 import io
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from ..protocols import Request, Response
-
-if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 __all__ = ["WSGISender"]
 
@@ -28,7 +26,7 @@ class WSGISender:
         app: the application, such as one that a receiver is mounted in.
     """
 
-    def __init__(self, app: "WSGIApplication") -> None:
+    def __init__(self, app: WSGIApplication) -> None:
         self._app = app
 
     def send(self, request: Request, timeout: float) -> Response:
@@ -80,7 +78,7 @@ class _Answer:
         return Response(int(self._status[:3]), headers, self.body.getvalue())
 
 
-def _environ(request: Request) -> "WSGIEnvironment":
+def _environ(request: Request) -> WSGIEnvironment:
     url = urlsplit(request.url)
     environ: WSGIEnvironment = {
         "REQUEST_METHOD": request.method,

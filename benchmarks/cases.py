@@ -1,0 +1,57 @@
+"""What ``benchmarks/queue.py`` puts into queues, and the raw SQLite that it is held against."""
+
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+from dispatcher_core import job
+from dispatcher_core.jsontext import dump
+from dispatcher_core.names import new_id
+from dispatcher_core.wire import JobMessage, job_fingerprint
+
+INSERT = """
+INSERT INTO job (id, fingerprint, name, queue, priority, state, available_at, created_at, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+"""
+
+
+@job("noop")
+def noop(number: int, text: str) -> None:
+    """Does nothing."""
+
+
+def messages(count: int) -> list[JobMessage]:
+    """So many jobs that do nothing, with a payload of about 200 bytes."""
+    return [message({"number": number, "text": "x" * 170}) for number in range(count)]
+
+
+def message(payload: dict[str, object]) -> JobMessage:
+    """One job that does nothing."""
+    return JobMessage(
+        id=new_id(),
+        job="noop",
+        payload=payload,
+        queue="default",
+        delay=0.0,
+        priority=0,
+        trace=None,
+        fingerprint=job_fingerprint("noop", payload, "default"),
+    )
+
+
+def raw_row(job: JobMessage, state: str = "queued") -> tuple[object, ...]:
+    """The row that the queue would insert for a job."""
+    return (
+        *(job.id, job.fingerprint, job.job, job.queue, job.priority, state, 1, 1),
+        dump(job.payload),
+    )
+
+
+def raw_database(path: Path, *, durable: bool = True) -> sqlite3.Connection:
+    """A database with the schema, the indexes and the pragmas of the queue."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    connection.executescript((files("dispatcher_local_queue") / "schema.sql").read_text())
+    return connection

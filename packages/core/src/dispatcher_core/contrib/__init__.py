@@ -1,0 +1,1 @@
+"""Hooks for frameworks. Nothing here is imported unless a setting names it."""

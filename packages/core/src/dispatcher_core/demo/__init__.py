@@ -1,0 +1,1 @@
+"""``dispatcher demo``: a job's whole path on real input, on this machine alone."""

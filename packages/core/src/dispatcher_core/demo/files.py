@@ -1,0 +1,181 @@
+"""The text files that the demo counts, and what is in them by its own count."""
+
+import hashlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+from ..errors import DispatcherError
+from .limits import Limits
+
+__all__ = ["MOST_FILES", "Survey", "TextFile", "survey"]
+
+MOST_FILES = 1000
+_MOST_BYTES = 64 * 1024 * 1024
+_OWN_SUFFIXES = (".py", ".md")
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A text file.
+
+    Attributes:
+        path: where it is.
+        words: how many words it has.
+        size: bytes.
+        sha256: of its bytes, in hexadecimal.
+    """
+
+    path: Path
+    words: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is to be counted.
+
+    Attributes:
+        place: what the files are of, for people.
+        files: the text files.
+        skipped: how many others there are, by reason.
+    """
+
+    place: str
+    files: tuple[TextFile, ...]
+    skipped: Mapping[str, int]
+
+    def __str__(self) -> str:
+        """How many files there are, and what was left out."""
+        number = len(self.files)
+        first = "the first " if number == MOST_FILES else ""
+        files = f"{first}{number or 'no'} text {'file' if number == 1 else 'files'}"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
+        return f"{files} of {self.place}{f' (skipped: {reasons})' if reasons else ''}"
+
+
+class _Skipped(Exception):
+    """A file is none of those to count; the text says why."""
+
+
+def survey(folder: str | None, limits: Limits) -> Survey:
+    """Look for text files, and count each of them.
+
+    Text is what is UTF-8 (RFC 3629) without a zero byte. Hidden files and folders are left
+    out, links to folders are not followed.
+
+    Args:
+        folder: where to look; None for our own source files.
+        limits: when to stop looking.
+
+    Raises:
+        DispatcherError: the folder cannot be read or has no text files; the time is up.
+        Interrupted: a signal came.
+    """
+    skipped: Counter[str] = Counter()
+    if folder is None:
+        place, paths = _own_files()
+    else:
+        place, paths = f"the folder {folder!r}", _walk(_readable(folder), skipped)
+    files = tuple(islice(_counted(paths, skipped, limits), MOST_FILES))
+    found = Survey(place, files, skipped)
+    if not found.files:
+        raise DispatcherError(f"there are {found}: name another folder")
+    return found
+
+
+def _readable(folder: str) -> Path:
+    if not folder:
+        raise DispatcherError("FOLDER is empty: name a folder, or leave it out")
+    path = Path(folder)
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
+        raise DispatcherError(
+            f"cannot read the folder {folder!r}: {error.strerror}: name another one"
+        ) from error
+    return path.absolute()
+
+
+def _own_files() -> tuple[str, Iterator[Path]]:
+    """The source files of the checkout that we run from, else of the installed packages."""
+    place, folders = "the installed packages", _installed_packages()
+    if _PACKAGE.parts[-4:-1] == ("packages", "core", "src"):
+        checkout = _PACKAGE.parents[3]
+        place, folders = f"the checkout {str(checkout)!r}", [checkout]
+    # A package of ours that has a file which cannot be read has worse troubles than this.
+    paths = (path for folder in folders for path in _walk(folder, Counter()))
+    return place, (path for path in paths if path.suffix in _OWN_SUFFIXES)
+
+
+def _installed_packages() -> list[Path]:
+    names = {str(each.name).lower().replace("-", "_") for each in distributions()}
+    specs = [find_spec(name) for name in sorted(names) if name.startswith("dispatcher_")]
+    return [
+        Path(folder)
+        for spec in specs
+        if spec is not None
+        for folder in spec.submodule_search_locations or ()
+    ]
+
+
+def _walk(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
+    def note(_: OSError) -> None:
+        skipped["unreadable"] += 1
+
+    for root, folders, names in os.walk(folder, onerror=note):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _counted(paths: Iterable[Path], skipped: Counter[str], limits: Limits) -> Iterator[TextFile]:
+    room = _MOST_BYTES
+    for path in paths:
+        limits.check("looking for text files")
+        try:
+            file = _counted_file(path, room)
+        except _Skipped as reason:
+            skipped[str(reason)] += 1
+        else:
+            room -= file.size
+            yield file
+
+
+def _counted_file(path: Path, room: int) -> TextFile:
+    try:
+        str(path).encode()  # it is to be sent as JSON
+        content = _content(path, room)
+        content.decode()
+    except UnicodeEncodeError:
+        raise _Skipped("not named in UTF-8") from None
+    except UnicodeDecodeError:
+        raise _Skipped("binary") from None
+    except FileNotFoundError:
+        raise _Skipped("missing") from None
+    except OSError:
+        raise _Skipped("unreadable") from None
+    if b"\0" in content:
+        raise _Skipped("binary")
+    digest = hashlib.sha256(content).hexdigest()
+    return TextFile(path, len(content.split()), len(content), digest)
+
+
+def _content(path: Path, room: int) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise _Skipped("special")
+    # Some files of /proc look regular, and would block whoever reads them.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        content = file.read(room + 1)
+    if content is None:
+        raise _Skipped("unreadable")
+    if len(content) > room:
+        raise _Skipped("too large")
+    return content

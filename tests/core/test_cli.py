@@ -1,0 +1,614 @@
+import io
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from dispatcher_core import Dispatcher, JobError, Pong, Progress
+from dispatcher_core.cli import main
+from dispatcher_core.plugins import COMMANDS, plugin_names
+from dispatcher_core.wire import MAX_JOB_BODY
+
+SECRET = "A1b2" * 16
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """A working directory and an environment without settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("DISPATCHER_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command in this process; gives its exit code, output and errors."""
+
+    def run(*arguments):
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Gives bytes on the standard input."""
+
+    def give(data):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return give
+
+
+def one_error(output):
+    """Checks that an output is one line of ours, and gives it."""
+    assert output.startswith("dispatcher: ")
+    assert output.count("\n") == 1
+    return output
+
+
+# The program
+
+
+def test_help_lists_all_commands(run):
+    """``--help`` shows each installed command with what it does, and an example."""
+    code, output, errors = run("--help")
+    assert (code, errors) == (0, "")
+    assert "have the backend run a job" in output
+    assert "example: dispatcher dispatch" in output
+    for name in ("secret", "config", "ping", "dispatch", "status", "cancel"):
+        assert f"\n    {name}" in output
+
+
+@pytest.mark.parametrize("name", ["secret", "config", "ping", "dispatch", "status", "cancel"])
+def test_each_command_has_help_with_an_example(run, name):
+    """``COMMAND --help`` ends with an example."""
+    code, output, _ = run(name, "--help")
+    assert code == 0
+    assert output.startswith(f"usage: dispatcher {name}")
+    assert f"dispatcher {name}" in output.splitlines()[-1]
+
+
+def test_the_version_is_told(run):
+    """``--version`` prints the version of the package."""
+    code, output, _ = run("--version")
+    assert (code, output.strip()) == (0, version("dispatcher-core"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "COMMAND"),
+        (["--wrong"], "COMMAND"),
+        (["dispach"], "'dispach'"),
+        (["dispatch"], "JOB"),
+        (["dispatch", "a", "b"], "unrecognized arguments: b"),
+        (["dispatch", "a", "--payl", "{}"], "unrecognized arguments"),
+        (["dispatch", "a", "--delay", "soon"], "--delay"),
+        (["dispatch", "a", "--priority", "1.5"], "--priority"),
+        (["dispatch", "a", "--delay"], "--delay"),
+        (["status"], "ID"),
+        (["status", "a", "x\ny"], "x y"),
+        (["cancel", "a", "--force"], "--force"),
+        (["config"], "publish | show"),
+        (["ping", "there"], "there"),
+    ],
+)
+def test_wrong_usage_is_one_line(run, arguments, problem):
+    """Usage errors are one line on the standard error, with exit code 2."""
+    code, output, errors = run(*arguments)
+    assert (code, output) == (2, "")
+    assert problem in one_error(errors)
+
+
+def test_an_unknown_command_lists_the_known_ones(run):
+    """Who misspells a command sees the right names."""
+    _, _, errors = run("dispach")
+    assert all(name in errors for name in plugin_names(COMMANDS))
+
+
+def test_a_command_that_is_not_installed_says_what_to_install(run, monkeypatch):
+    """Commands of our other packages are known by name."""
+    monkeypatch.setattr("dispatcher_core.plugins.entry_points", lambda **selection: ())
+    code, _, errors = run("work")
+    assert code == 2
+    assert "pip install 'dispatcher-local-queue'" in one_error(errors)
+
+
+def test_only_the_wanted_command_is_loaded():
+    """A command does not load the others."""
+    script = (
+        "import sys; from dispatcher_core.cli import main; main(['config', '--help']);"
+        "print(*(name for name in ('config', 'ping', 'status')"
+        " if f'dispatcher_core.commands.{name}' in sys.modules), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "config\n"
+
+
+def test_a_broken_command_does_not_hide_the_others(run, tmp_path, monkeypatch):
+    """``--help`` lists the commands that load, and says which does not; that one is an error."""
+    folder = tmp_path / "broken_command-1.0.dist-info"
+    folder.mkdir()
+    metadata = "Metadata-Version: 2.1\nName: broken-command\nVersion: 1.0\n"
+    (folder / "METADATA").write_text(metadata)
+    (folder / "entry_points.txt").write_text("[dispatcher.commands]\nbroken = no_such_module:x\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, output, errors = run("--help")
+    assert code == 0
+    assert "ping" in output
+    assert "no_such_module" in errors
+    code, _, errors = run("broken")
+    assert code == 2
+    assert "no_such_module" in one_error(errors)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ping"], ["dispatch", "a"], ["status", "a"], ["cancel", "a"]]
+)
+@pytest.mark.parametrize("backend", [[], ["--backend", "billing"]])
+def test_a_missing_setting_is_one_line(run, arguments, backend):
+    """Without settings each command names the variable to set, with exit code 2."""
+    code, output, errors = run(*arguments, *backend)
+    variable = "DISPATCHER_BACKEND_BILLING_URL" if backend else "DISPATCHER_BACKEND_URL"
+    assert (code, output) == (2, "")
+    assert variable in one_error(errors)
+
+
+@pytest.mark.parametrize("arguments", [["ping"], ["dispatch", "a"], ["config", "show"]])
+def test_a_wrong_setting_is_one_line(run, monkeypatch, arguments):
+    """A setting that is wrong is named, with exit code 2."""
+    monkeypatch.setenv("DISPATCHER_TIMEOUT", "never")
+    code, output, errors = run(*arguments)
+    assert (code, output) == (2, "")
+    assert "DISPATCHER_TIMEOUT" in one_error(errors)
+
+
+def test_an_interruption_is_quiet(run, monkeypatch, fake_dispatcher):
+    """Ctrl-C ends a command without a traceback, with exit code 130."""
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Dispatcher, "status", interrupted)
+    assert run("status", "a") == (130, "", "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["config", "show"]])
+def test_a_reader_that_has_gone_is_no_error(arguments):
+    """``dispatcher ... | head`` ends quietly when nobody reads any more."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dispatcher_core", *arguments],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(write_end)
+    assert done.stderr == b""
+
+
+def test_the_module_is_the_program():
+    """``python -m dispatcher_core`` takes the same arguments and exit codes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dispatcher_core", "dispach"], capture_output=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"dispatcher: ")
+
+
+# dispatcher dispatch
+
+
+def test_dispatch_prints_the_id(run, fake_dispatcher):
+    """The output is the id and nothing else."""
+    code, output, errors = run("dispatch", "greet")
+    [message] = fake_dispatcher.assert_dispatched("greet", {}, "default", times=1)
+    assert (code, output, errors) == (0, f"{message.id}\n", "")
+
+
+def test_dispatch_takes_all_options(run, fake_dispatcher):
+    """Payload, queue, delay, priority and id are sent."""
+    code, output, _ = run(
+        *("dispatch", "greet", "--payload", '{"name": "Zoë"}', "--queue", "mail"),
+        *("--delay", "1.5", "--priority=-3", "--id", "mine"),
+    )
+    [message] = fake_dispatcher.dispatched
+    assert (code, output) == (0, "mine\n")
+    assert (message.payload, message.queue) == ({"name": "Zoë"}, "mail")
+    assert (message.delay, message.priority, message.id) == (1.5, -3, "mine")
+
+
+def test_a_payload_may_come_from_a_file(run, fake_dispatcher, tmp_path):
+    """``@file`` reads a file."""
+    (tmp_path / "payload.json").write_text('{"a": [1, 2]}\n')
+    assert run("dispatch", "greet", "--payload", "@payload.json")[0] == 0
+    fake_dispatcher.assert_dispatched("greet", {"a": [1, 2]}, times=1)
+
+
+def test_a_payload_may_come_from_the_standard_input(run, fake_dispatcher, standard_input):
+    """``-`` reads the standard input."""
+    standard_input('{"name": "Zoë"}'.encode())
+    assert run("dispatch", "greet", "--payload", "-")[0] == 0
+    fake_dispatcher.assert_dispatched("greet", {"name": "Zoë"}, times=1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[1]", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": 1, "a": 2}', "same key"),
+        ("\udcff", "not UTF-8"),
+        ("@no-such-file", "no-such-file"),
+        ("@", "--payload"),
+        ("@.", "--payload"),
+        ("@a\0b", "--payload"),
+    ],
+)
+def test_a_wrong_payload_is_one_line(run, fake_dispatcher, payload, problem):
+    """A payload that cannot be read is a usage error, and nothing is sent."""
+    code, output, errors = run("dispatch", "greet", "--payload", payload)
+    assert (code, output) == (2, "")
+    assert problem in one_error(errors)
+    fake_dispatcher.assert_nothing_dispatched()
+
+
+@pytest.mark.parametrize("source", ["@payload.json", "-"])
+def test_a_huge_payload_is_refused(run, fake_dispatcher, tmp_path, standard_input, source):
+    """A payload over the limit is refused before it is parsed."""
+    data = b'{"a":"' + b"x" * MAX_JOB_BODY + b'"}'
+    (tmp_path / "payload.json").write_bytes(data)
+    standard_input(data)
+    code, _, errors = run("dispatch", "greet", "--payload", source)
+    assert code == 2
+    assert "over the limit" in one_error(errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["no good"], "cannot name a job"),
+        (["greet", "--queue", "no good"], "cannot name a queue"),
+        (["greet", "--delay=-1"], "delay=-1.0"),
+        (["greet", "--delay", "nan"], "delay=nan"),
+        (["greet", "--priority", "101"], "priority=101"),
+        (["greet", "--id", "a.b"], "cannot be an id"),
+        (["greet", "--id", "a\nb"], "cannot be an id"),
+        (["greet", "--timeout", "5"], "--wait"),
+    ],
+)
+def test_a_job_that_cannot_be_sent_is_one_line(run, fake_dispatcher, arguments, problem):
+    """What the dispatcher refuses is a usage error."""
+    code, output, errors = run("dispatch", *arguments)
+    assert (code, output) == (2, "")
+    assert problem in one_error(errors)
+
+
+@pytest.mark.parametrize("code", ["unreachable", "unknown-job", "bad-signature", "queue-full"])
+def test_a_failed_dispatch_keeps_the_id(run, fake_dispatcher, code):
+    """Where sending fails, the id is printed, and the error says how to send it again."""
+    fake_dispatcher.fail_next(code)
+    exit_code, output, errors = run("dispatch", "greet")
+    assert exit_code == 1
+    assert f"--id {output.strip()}" in one_error(errors)
+    assert run("dispatch", "greet", "--id", output.strip())[0] == 0
+
+
+def test_a_failed_dispatch_writes_no_log_line():
+    """Without any logging set up, the error is told once."""
+    environment = {
+        **os.environ,
+        "DISPATCHER_BACKEND_URL": "http://127.0.0.1:9",
+        "DISPATCHER_BACKEND_SECRET": SECRET,
+        "DISPATCHER_SENDER": "refusing",
+        "PYTHONPATH": str(Path.cwd()),
+    }
+    Path("refusing.py").write_text(
+        "from dispatcher_core import SendFailed\n"
+        "class Refusing:\n"
+        "    def send(self, request, timeout):\n"
+        "        raise SendFailed('nobody is there', retryable=False)\n"
+    )
+    folder = Path("refusing-1.0.dist-info")
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: refusing\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(
+        "[dispatcher.senders]\nrefusing = refusing:Refusing\n"
+    )
+    command = [sys.executable, "-m", "dispatcher_core", "dispatch", "greet"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "nobody is there" in one_error(done.stderr)
+
+
+def test_dispatch_prints_json(run, fake_dispatcher):
+    """``--json`` prints an object for programs, for a failure too."""
+    assert json.loads(run("dispatch", "greet", "--id", "mine", "--json")[1]) == {
+        "id": "mine",
+        "state": "queued",
+        "duplicate": False,
+        "error": None,
+    }
+    fake_dispatcher.fail_next("queue-full")
+    code, output, _ = run("dispatch", "greet", "--id", "mine", "--json")
+    assert code == 1
+    assert json.loads(output)["error"]["code"] == "queue-full"
+
+
+def test_dispatch_waits_for_the_end(run, fake_dispatcher):
+    """``--wait`` shows how the job ended, and the exit code says it."""
+    fake_dispatcher.dispatch("greet", id="mine")
+    fake_dispatcher.set_status("mine", state="succeeded", result={"n": 1})
+    code, output, _ = run("dispatch", "greet", "--id", "mine", "--wait")
+    assert code == 0
+    assert output.splitlines()[0] == "mine"
+    assert 'result    {"n": 1}' in output
+    fake_dispatcher.set_status(
+        "mine", state="failed", error=JobError("exception", "OSError", "no")
+    )
+    code, output, _ = run("dispatch", "greet", "--id", "mine", "--wait", "--json")
+    assert code == 1
+    first, second = map(json.loads, output.splitlines())
+    assert (first["duplicate"], second["error"]["type"]) == (True, "OSError")
+
+
+def test_dispatch_waits_no_longer_than_asked(run, fake_dispatcher):
+    """When the time is up, one line says how far the job is."""
+    code, output, errors = run("dispatch", "greet", "--id", "mine", "--wait", "--timeout", "5")
+    assert (code, output) == (1, "mine\n")
+    assert "did not end within 5 s: still queued" in one_error(errors)
+
+
+# dispatcher status
+
+
+def test_status_prints_what_is_known(run, fake_dispatcher):
+    """The block has a line for each thing that is known, and none for what is not."""
+    moment = datetime(2024, 5, 6, 7, 8, 9, 5000, tzinfo=UTC)
+    fake_dispatcher.set_status(
+        "mine",
+        job="greet",
+        state="running",
+        attempt=2,
+        progress=Progress(3, 20),
+        created_at=moment,
+        started_at=moment,
+        error=JobError("exception", "ValueError", "two\nlines"),
+        cancel_requested=True,
+    )
+    code, output, errors = run("status", "mine")
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        "id        mine",
+        "job       greet",
+        "queue     default",
+        "state     running (asked to stop)",
+        "attempt   2",
+        "created   2024-05-06T07:08:09.005Z",
+        "started   2024-05-06T07:08:09.005Z",
+        "progress  3/20 (15 %)",
+        "error     exception: ValueError: two lines",
+    ]
+
+
+@pytest.mark.parametrize(("state", "shown"), [("succeeded", True), ("failed", False)])
+def test_status_prints_a_result_where_there_is_one(run, fake_dispatcher, state, shown):
+    """A result of None is a result; a job that failed has none."""
+    fake_dispatcher.set_status("mine", state=state)
+    assert ("result    null" in run("status", "mine")[1]) is shown
+
+
+def test_status_prints_json(run, fake_dispatcher):
+    """``--json`` prints the members of the wire format."""
+    fake_dispatcher.set_status("mine", state="succeeded", result="ü")
+    code, output, _ = run("status", "mine", "--json")
+    told = json.loads(output)
+    assert code == 0
+    assert (told["id"], told["state"], told["result"]) == ("mine", "succeeded", "ü")
+    assert told["finished_at"].endswith("Z")
+
+
+@pytest.mark.parametrize("command", ["status", "cancel"])
+def test_an_unknown_id_is_one_line(run, fake_dispatcher, command):
+    """A job that the backend does not know is a failure; an ill-formed id is wrong usage."""
+    code, output, errors = run(command, "other")
+    assert (code, output) == (1, "")
+    assert "knows no job by the id other" in one_error(errors)
+    assert run(command, "a/b")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["status", "cancel"])
+def test_a_refusal_is_one_line(run, fake_dispatcher, command):
+    """What the backend refuses is told with what to do."""
+    fake_dispatcher.fail_next("bad-signature")
+    code, output, errors = run(command, "mine")
+    assert (code, output) == (1, "")
+    assert "same secret" in one_error(errors)
+
+
+def steps(monkeypatch, fake, *changes):
+    """Lets a job take a step with each look at it."""
+    ask = type(fake).status
+    waiting = list(changes)
+
+    def look(self, id):
+        status = ask(fake, id)
+        if waiting:
+            fake.set_status(id, **waiting.pop(0))
+        return status
+
+    wait = Dispatcher.wait
+
+    def look_again(self, id, timeout=None):
+        if waiting:
+            fake.set_status(id, **waiting.pop(0))
+        return wait(self, id, timeout)
+
+    monkeypatch.setattr(Dispatcher, "status", look)
+    monkeypatch.setattr(Dispatcher, "wait", look_again)
+
+
+def test_status_follows_a_job(run, fake_dispatcher, monkeypatch):
+    """``--watch`` prints each change until the end, and then the whole status."""
+    fake_dispatcher.dispatch("greet", id="mine")
+    steps(
+        monkeypatch,
+        fake_dispatcher,
+        {},
+        {"state": "running", "attempt": 1},
+        {"progress": Progress(1, 2)},
+        {},
+        {"state": "succeeded"},
+    )
+    code, output, errors = run("status", "mine", "--watch")
+    assert (code, errors) == (0, "")
+    lines = output.splitlines()
+    assert lines[:3] == [
+        "queued, attempt 0",
+        "running, attempt 1",
+        "running, attempt 1, 1/2 (50 %)",
+    ]
+    assert lines[3] == "id        mine"
+    assert "state     succeeded" in lines
+
+
+def test_status_follows_a_job_in_json(run, fake_dispatcher, monkeypatch):
+    """With ``--json`` each change is one line, the last one final."""
+    fake_dispatcher.dispatch("greet", id="mine")
+    steps(monkeypatch, fake_dispatcher, {"state": "running"}, {"state": "failed"})
+    output = run("status", "mine", "--watch", "--json")[1]
+    assert [json.loads(line)["state"] for line in output.splitlines()] == ["queued", "failed"]
+
+
+def test_status_does_not_follow_what_has_ended(run, fake_dispatcher):
+    """A job that has ended is shown once."""
+    fake_dispatcher.set_status("mine", state="cancelled")
+    assert run("status", "mine", "--watch")[1] == run("status", "mine")[1]
+
+
+# dispatcher cancel
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [
+        ("queued", "cancelled"),
+        ("scheduled", "cancelled"),
+        ("running", "running, asked to stop"),
+        ("succeeded", "succeeded already"),
+        ("failed", "failed already"),
+    ],
+)
+def test_cancel_says_what_came_of_it(run, fake_dispatcher, state, outcome):
+    """What waits is cancelled, what runs is asked to stop, what has ended stays."""
+    fake_dispatcher.set_status("mine", state=state)
+    assert run("cancel", "mine") == (0, f"mine: {outcome}\n", "")
+
+
+def test_cancel_prints_json(run, fake_dispatcher):
+    """``--json`` prints the status afterwards."""
+    fake_dispatcher.set_status("mine", state="running")
+    told = json.loads(run("cancel", "mine", "--json")[1])
+    assert (told["state"], told["cancel_requested"]) == ("running", True)
+
+
+# dispatcher ping
+
+
+@pytest.fixture
+def pong(monkeypatch, fake_dispatcher):
+    """Sets what a ping is answered with."""
+
+    def set_pong(**fields):
+        answer = {"reachable": True, "secret_accepted": True, "versions": (1,), **fields}
+        monkeypatch.setattr(Dispatcher, "ping", lambda self: Pong(**answer))
+
+    return set_pong
+
+
+def test_ping_prints_what_it_found(run, pong):
+    """A healthy backend is told in five lines, with exit code 0."""
+    pong(clock_skew=-0.123, workers=2)
+    code, output, errors = run("ping")
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        "reachable        yes",
+        "secret accepted  yes",
+        "clock skew       -0.1 s",
+        "workers alive    2",
+        "wire versions    1",
+    ]
+
+
+def test_ping_warns_without_workers(run, pong):
+    """A backend without workers is a warning, since jobs would wait."""
+    pong(workers=0)
+    code, _, errors = run("ping")
+    assert code == 0
+    assert "no worker is alive" in one_error(errors)
+
+
+def test_ping_warns_of_a_clock_that_is_off(run, pong):
+    """A clock that is far off is a warning before anything fails."""
+    pong(workers=1, clock_skew=100.0)
+    assert "differ by +100 s" in one_error(run("ping")[2])
+
+
+def test_ping_through_the_whole_path(run, fake_dispatcher):
+    """A ping that the fake backend answers is fine, workers unknown."""
+    code, output, errors = run("ping")
+    assert (code, errors) == (0, "")
+    assert "workers alive    unknown" in output
+
+
+def test_ping_prints_json(run, pong):
+    """``--json`` prints the members of a ``Pong``."""
+    pong(workers=3, clock_skew=0.5)
+    assert json.loads(run("ping", "--json")[1]) == {
+        "reachable": True,
+        "secret_accepted": True,
+        "clock_skew": 0.5,
+        "workers": 3,
+        "versions": [1],
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "reachable", "advice"),
+    [
+        ("unreachable", False, "a test made this call fail"),
+        ("tls-failed", False, "a test made this call fail"),
+        ("bad-signature", True, "same secret"),
+        ("timestamp-out-of-range", True, "clocks"),
+        ("not-found", True, "URL"),
+        ("unavailable", True, "later"),
+    ],
+)
+def test_a_ping_that_fails_says_why(run, fake_dispatcher, code, reachable, advice):
+    """What is wrong is one line, with exit code 1; what is known is printed all the same."""
+    fake_dispatcher.fail_next(code)
+    exit_code, output, errors = run("ping", "--json")
+    told = json.loads(output)
+    assert exit_code == 1
+    assert advice in one_error(errors)
+    assert (told["reachable"], told["secret_accepted"]) == (reachable, False)
+    assert advice in told["error"]
