@@ -183,7 +183,7 @@ def test_an_ill_formed_status_is_a_bad_answer(answer, change):
     assert caught.value.code == "bad-answer"
 
 
-@pytest.mark.parametrize("time", [NOW + 2.5, "2023-11-14T22:13:22.500Z"])
+@pytest.mark.parametrize("time", ["2023-11-14T22:13:22.500Z", "2023-11-14T23:13:22.500+01:00"])
 def test_a_pong_tells_the_skew(answer, time):
     """The backend's clock is compared with ours, as Unix seconds or as RFC 3339 text."""
     told = pong(answer(200, time=time, versions=[1, 2], workers=3), NOW)
@@ -212,7 +212,7 @@ def test_a_refused_secret_is_a_pong(problem):
 
 def test_a_wrong_clock_is_a_pong(problem):
     """A clock that is off says by how much."""
-    told = pong(problem(401, "timestamp-out-of-range", time=NOW - 400), NOW)
+    told = pong(problem(401, "timestamp-out-of-range", time="2023-11-14T22:06:40.000Z"), NOW)
     assert (told.secret_accepted, told.clock_skew) == (False, -400.0)
     assert "clocks" in str(told.error)
 

@@ -161,7 +161,7 @@ def test_toml_takes_tables_and_lists(tmp_path):
     assert config.modules == ("a.b",)
     assert config.previous_secrets == (OTHER,)
     assert {
-        "sync": Alias("lib.sync", 1, 600.0, None),
+        "sync": Alias("lib.sync", None, None, None),
         "report": Alias("lib.report", 3, 60.0, (1, 2.5)),
         "once": Alias("lib.once", backoff=9),
     } == config.aliases

@@ -130,8 +130,8 @@ def test_show_prints_json(monkeypatch, capsys):
     assert shown["timeout"] == {"value": 5.0, "source": "default"}
     assert shown["aliases"]["value"]["sync"] == {
         "call": "lib.sync",
-        "tries": 1,
-        "timeout": 600.0,
+        "tries": None,
+        "timeout": None,
         "backoff": None,
     }
     assert SECRET not in output

@@ -25,7 +25,7 @@ from dispatcher_core import (
     WaitTimeout,
     job,
 )
-from dispatcher_core.wire import MAX_JOB_BODY, decode_dispatch
+from dispatcher_core.wire import MAX_JOB_BODY, decode_dispatch, format_time
 
 SECRET = "A1b2" * 16
 CREATED = "2024-01-02T03:04:05.678Z"
@@ -322,7 +322,8 @@ def test_a_refusal_is_raised(dispatcher, sender, problem, method):
 
 def test_a_ping_tells_what_the_backend_tells(dispatcher, sender, answer, manual_clock):
     """``ping`` returns skew, workers and versions."""
-    sender.answers = [answer(200, time=manual_clock.now - 1.5, versions=[1], workers=2)]
+    time = format_time(datetime.fromtimestamp(manual_clock.now - 1.5, UTC))
+    sender.answers = [answer(200, time=time, versions=[1], workers=2)]
     pong = dispatcher.ping()
     assert (pong.reachable, pong.secret_accepted) == (True, True)
     assert (pong.clock_skew, pong.workers, pong.versions) == (-1.5, 2, (1,))

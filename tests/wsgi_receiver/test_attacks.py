@@ -10,6 +10,7 @@ import pytest
 
 from dispatcher_core.aliases import AliasRegistry
 from dispatcher_core.signing import Signer
+from dispatcher_core.wire import parse_time
 
 BODY = b'{"type":"dispatch","job":"send-mail","payload":{"to":"ann"},"queue":"mails","delay":60}'
 FORGED = (401, "bad-signature")
@@ -94,7 +95,7 @@ def test_a_timestamp_out_of_range(client, queue, now, seconds):
     headers = client.headers("job-1", BODY, now + seconds)
     reply = client.call("POST", "/dispatch", BODY, headers)
     assert reply.refusal == (401, "timestamp-out-of-range")
-    assert reply.json["time"] == now
+    assert parse_time(reply.json["time"]).timestamp() == now
     assert queue.jobs == []
 
 

@@ -54,7 +54,9 @@ def test_a_challenge_comes_with_401(code):
 
 def test_the_time_is_told_to_whom_the_clock_is_off():
     """Only a timestamp out of range is answered with the time here."""
-    assert problem(SignatureError("x", "timestamp-out-of-range"), 5.5).content["time"] == 5.5
+    assert problem(SignatureError("x", "timestamp-out-of-range"), 5.5).content["time"] == (
+        "1970-01-01T00:00:05.500Z"
+    )
     assert "time" not in problem(SignatureError("x"), 5.5).content
 
 

@@ -5,7 +5,6 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
 
 from .config import Alias
 from .errors import JobLoadError, UnknownJob
@@ -122,15 +121,9 @@ def _aliased(name: str, alias: Alias | str | Callable[..., object]) -> Handler:
 
 
 def _options(target: object, alias: object) -> JobOptions:
-    """The options that an alias sets; what it leaves at its default is as the mark says."""
+    """The options that an alias sets; the others are as the mark says."""
     mark = mark_of(target)
     options = mark.options if mark else JobOptions()
     if not isinstance(alias, Alias):
         return options
-    plain = Alias(alias.call)
-    given: dict[str, Any] = {
-        key: getattr(alias, key)
-        for key in ("tries", "backoff", "timeout")
-        if getattr(alias, key) != getattr(plain, key)
-    }
-    return replace(options, **given)
+    return replace(options, **alias.options())

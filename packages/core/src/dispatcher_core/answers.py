@@ -190,9 +190,7 @@ def _readable(text: object) -> str:
 
 
 def _skew(time: object, now: float) -> float | None:
-    """Seconds by which the other clock is ahead: it tells Unix seconds, or RFC 3339 text."""
-    if isinstance(time, int | float) and not isinstance(time, bool):
-        return time - now
+    """Seconds by which the other clock is ahead."""
     try:
         told = parse_time(time)
     except ValueError:

@@ -8,8 +8,8 @@ the value must be.
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import TypeVar
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from .errors import ConfigError
 from .handlers import JobOptions
@@ -52,14 +52,20 @@ class Alias:
         call: what is called, as ``package.module.object`` or ``package.module:object``.
         tries: how often it may be tried in all, at least 1.
         timeout: seconds that one try may take.
-        backoff: seconds before the next try; several, whose last repeats; None for full
-            jitter from 1 s, doubling, at most 600 s.
+        backoff: seconds before the next try; several, whose last repeats.
+
+    What is None is as the mark of the called object says, else as for ``@job``.
     """
 
     call: str
-    tries: int = 1
-    timeout: float = 600.0
+    tries: int | None = None
+    timeout: float | None = None
     backoff: float | tuple[float, ...] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The options that are given, by their names."""
+        names = ("tries", "timeout", "backoff")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +205,17 @@ def _alias(value: object) -> Alias:
         if key not in known:
             raise ValueError(f"key {key!r} is unknown{nearest(key, known)}")
     given = Alias(**{"call": "", **options})
-    backoff = given.backoff
     try:
-        JobOptions(given.tries, backoff, given.timeout)
-        return Alias(
-            call=_call(given.call),
-            tries=int(given.tries),
-            timeout=float(given.timeout),
-            backoff=tuple(backoff) if isinstance(backoff, Sequence) else backoff,
-        )
+        JobOptions(**given.options())
     except (ConfigError, OverflowError) as error:
         raise ValueError(str(error)) from None
+    backoff = given.backoff
+    return replace(
+        given,
+        call=_call(given.call),
+        timeout=None if given.timeout is None else float(given.timeout),
+        backoff=tuple(backoff) if isinstance(backoff, Sequence) else backoff,
+    )
 
 
 def _call(value: object) -> str:

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from wsgiref.types import StartResponse
 
-__all__ = ["Answer"]
+from dispatcher_core.wire import format_time
+
+__all__ = ["Answer", "time_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +47,8 @@ class Answer:
         ]
         start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
         return [] if method == "HEAD" else [body]
+
+
+def time_text(now: float) -> str | None:
+    """A time in Unix seconds as the wire format writes it."""
+    return format_time(datetime.fromtimestamp(now, UTC))

@@ -12,7 +12,7 @@ from dispatcher_core.errors import (
     UnknownJob,
 )
 
-from .answers import Answer
+from .answers import Answer, time_text
 
 __all__ = ["STATUSES", "Refusal", "Refused", "internal_problem", "problem"]
 
@@ -73,7 +73,7 @@ def problem(error: DispatcherError, now: float) -> Answer:
         headers.append(("WWW-Authenticate", "Webhook-Signature"))
     if code in _RETRY_AFTER:
         headers.append(("Retry-After", str(_RETRY_AFTER[code])))
-    members = {"time": now} if code == "timestamp-out-of-range" else {}
+    members = {"time": time_text(now)} if code == "timestamp-out-of-range" else {}
     return _document(code, _DETAILS.get(code, str(error)), tuple(headers), members)
 
 
@@ -83,7 +83,7 @@ def internal_problem() -> Answer:
 
 
 def _document(
-    code: str, detail: str, headers: tuple[tuple[str, str], ...], members: dict[str, float]
+    code: str, detail: str, headers: tuple[tuple[str, str], ...], members: dict[str, str | None]
 ) -> Answer:
     status = STATUSES[code]
     content = {

@@ -30,7 +30,7 @@ from dispatcher_core.wire import (
     encode_status,
 )
 
-from .answers import Answer
+from .answers import Answer, time_text
 from .body import body_length, check_media_type, check_no_body, read_body
 from .problems import Refusal, Refused, internal_problem, problem
 from .routes import Route, match
@@ -163,7 +163,8 @@ class Receiver:
 
     def _ping(self, request: _Verified) -> Answer:
         workers = self._queue.workers()
-        return Answer(200, {"time": self._clock(), "versions": [VERSION], "workers": workers})
+        time = time_text(self._clock())
+        return Answer(200, {"time": time, "versions": [VERSION], "workers": workers})
 
     def _health(self) -> Answer:
         try:

@@ -24,7 +24,7 @@ PROCESSES = 2
 
 _LISTENING = re.compile(rb"^listening on (http://\S+)\n", re.MULTILINE)
 _DEADLINE = 3.0
-_PATIENCE = 3.0
+_PATIENCE = 2.0
 _DRAIN = "1"
 
 

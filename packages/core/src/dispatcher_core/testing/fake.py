@@ -15,7 +15,7 @@ from ..jsontext import dump, load
 from ..protocols import Request, Response
 from ..signing import Signer
 from ..status import FINISHED, STATES, JobStatus
-from ..wire import VERSION, JobMessage, decode_dispatch, encode_status
+from ..wire import VERSION, JobMessage, decode_dispatch, encode_status, format_time
 from .memory import MemoryQueue
 
 __all__ = ["FakeDispatcher"]
@@ -167,7 +167,7 @@ class _Backend:
         if path == "/dispatch":
             return self._dispatch(request.headers["webhook-id"], request.body)
         if path == "/ping":
-            now = datetime.now(UTC).timestamp()
+            now = format_time(datetime.now(UTC))
             return _answer(200, {"time": now, "versions": [VERSION], "workers": None})
         job_id = path.removeprefix("/jobs/")
         is_cancel = request.method == "DELETE"
