@@ -207,15 +207,11 @@ def _alias(value: object) -> Alias:
     given = Alias(**{"call": "", **options})
     try:
         JobOptions(**given.options())
+        timeout = None if given.timeout is None else float(given.timeout)
     except (ConfigError, OverflowError) as error:
         raise ValueError(str(error)) from None
-    backoff = given.backoff
-    return replace(
-        given,
-        call=_call(given.call),
-        timeout=None if given.timeout is None else float(given.timeout),
-        backoff=tuple(backoff) if isinstance(backoff, Sequence) else backoff,
-    )
+    backoff = tuple(given.backoff) if isinstance(given.backoff, Sequence) else given.backoff
+    return replace(given, call=_call(given.call), timeout=timeout, backoff=backoff)
 
 
 def _call(value: object) -> str:

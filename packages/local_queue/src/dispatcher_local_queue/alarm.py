@@ -18,6 +18,10 @@ __all__ = ["GRACE", "Alarm"]
 GRACE = 5.0
 
 
+class _TimeoutWhileWaiting(JobTimeout, asyncio.CancelledError):
+    """What a waiting coroutine gets: asyncio's own tools clean up as after a cancellation."""
+
+
 class Alarm:
     """The one alarm of a process. Use it in the main thread."""
 
@@ -43,6 +47,8 @@ class Alarm:
         self._task = asyncio.current_task()
         try:
             return await self._relay(coroutine)
+        except _TimeoutWhileWaiting as error:
+            raise JobTimeout().with_traceback(error.__traceback__) from None
         finally:
             self._task = None
 
@@ -50,11 +56,10 @@ class Alarm:
         if not self._armed:
             return
         self._armed, self._rang = False, True
-        if self._task is not None and asyncio.current_task(self._task.get_loop()) is None:
-            # The event loop waits: raising here would tear it apart.
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-        else:
+        if self._task is None or self._task is asyncio.current_task(self._task.get_loop()):
             raise JobTimeout
+        # The event loop waits, or runs another task: raising here would tear that apart.
+        self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     @types.coroutine
     def _relay(self, coroutine: Coroutine[Any, Any, object]) -> Generator[Any, Any, object]:
@@ -70,6 +75,6 @@ class Alarm:
             try:
                 value = yield waits_for
             except asyncio.CancelledError as cancelled:
-                error = JobTimeout() if self._rang else cancelled
+                error = _TimeoutWhileWaiting() if self._rang else cancelled
             except BaseException as raised:  # noqa: BLE001 - it belongs to the coroutine
                 error = raised

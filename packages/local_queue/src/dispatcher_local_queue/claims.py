@@ -21,14 +21,17 @@ UPDATE job SET state = 'queued' WHERE seq IN (
     SELECT seq FROM job WHERE state = 'scheduled' AND available_at <= ?
     ORDER BY available_at LIMIT {_PROMOTED_AT_ONCE})
 """
-_CLAIM = """
-UPDATE job SET state = 'running', attempt = attempt + 1, worker = ?, token = ?, started_at = ?,
+# NULL for a paused queue: then the search for its jobs ends before it looks at one.
+_OPEN_QUEUE = "(SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM paused_queue WHERE name = ?1))"
+_CLAIM = f"""
+UPDATE job SET state = 'running', attempt = attempt + 1, worker = ?2, token = ?3, started_at = ?4,
                progress_done = NULL, progress_total = NULL
-WHERE seq = (SELECT seq FROM job WHERE queue = ? AND state = 'queued'
+WHERE seq = (SELECT seq FROM job WHERE queue = {_OPEN_QUEUE} AND state = 'queued'
              ORDER BY priority DESC, seq LIMIT 1)
 RETURNING seq, token, id, name, queue, attempt, kills, batch_id, payload, available_at,
           started_at, unknown_since
 """
+_WAITS = f"SELECT 1 FROM job WHERE queue = {_OPEN_QUEUE} AND state = 'queued' LIMIT 1"
 # Jumps from queue to queue along the index, however many jobs wait in each.
 _QUEUES = """
 WITH RECURSIVE found (queue) AS (
@@ -74,7 +77,7 @@ class Claims:
         self._worker_id = worker_id
 
     def claim(self, queues: Sequence[str]) -> Claim | None:
-        """The next job of the first of these queues that has one."""
+        """The next job of the first of these queues that has one and is not paused."""
         with self._database.write() as connection:
             return self._next(connection, queues, now_ms())
 
@@ -100,10 +103,7 @@ class Claims:
         """Whether there is something to claim; takes no write lock."""
         with self._database.read() as connection:
             return any(
-                connection.execute(
-                    "SELECT 1 FROM job WHERE queue = ? AND state = 'queued' LIMIT 1", (queue,)
-                ).fetchone()
-                for queue in queues
+                connection.execute(_WAITS, (queue,)).fetchone() for queue in queues
             ) or bool(
                 connection.execute(
                     "SELECT 1 FROM job WHERE state = 'scheduled' AND available_at <= ? LIMIT 1",
@@ -146,7 +146,7 @@ class Claims:
         connection.execute(_PROMOTE, (now,))
         token = secrets.randbits(62)
         for queue in queues:
-            row = connection.execute(_CLAIM, (self._worker_id, token, now, queue)).fetchone()
+            row = connection.execute(_CLAIM, (queue, self._worker_id, token, now)).fetchone()
             if row:
                 return Claim._make(row)
         return None

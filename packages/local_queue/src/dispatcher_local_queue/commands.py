@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 from dispatcher_core.command import Command
 from dispatcher_core.config import Config
 from dispatcher_core.errors import ConfigError
-from dispatcher_core.names import is_name
 
+from .arguments import add_json, queue_names, seconds, whole
 from .database import Database
 from .health import check_health
 from .logs import set_up_logging
@@ -33,28 +32,34 @@ _SHUTDOWN_TIMEOUT = 25.0  # just under the 30 s after which Kubernetes kills
 def _configure_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queues",
-        type=_queues,
+        type=queue_names,
         default=(),
         metavar="A,B",
         help="the queues to serve, in this order (default: every queue, `default` first)",
     )
     parser.add_argument(
         "--processes",
-        type=_whole(1),
+        type=whole(1),
         default=_usable_processes(),
         metavar="N",
         help="worker processes; each runs one job at a time (default: %(default)s)",
     )
     parser.add_argument("--burst", action="store_true", help="end when nothing waits")
     parser.add_argument(
-        "--max-jobs", type=_whole(1), metavar="N", help="replace a process after N jobs"
+        "--max-jobs", type=whole(1), metavar="N", help="replace a process after N jobs"
     )
     parser.add_argument(
-        "--max-time", type=_seconds, metavar="S", help="replace a process after S seconds"
+        "--max-time", type=seconds, metavar="S", help="replace a process after S seconds"
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=whole(1),
+        metavar="MIB",
+        help="replace a process after a job that left it with more memory than that",
     )
     parser.add_argument(
         "--shutdown-timeout",
-        type=_seconds,
+        type=seconds,
         default=_SHUTDOWN_TIMEOUT,
         metavar="S",
         help="seconds that running jobs may take after TERM or INT (default: %(default).0f)",
@@ -88,6 +93,8 @@ def _run_work(arguments: argparse.Namespace) -> int:
         burst=arguments.burst,
         max_jobs=arguments.max_jobs,
         max_time=arguments.max_time,
+        max_memory=arguments.max_memory,
+        retention=config.retention,
         log_format=arguments.log_format,
         log_level=arguments.level,
     )
@@ -107,10 +114,6 @@ def _run_work(arguments: argparse.Namespace) -> int:
     return supervisor.run()
 
 
-def _configure_health(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
 def _run_health(arguments: argparse.Namespace) -> int:
     found = check_health(Database(path_of(Config.load().queue_url), durable=False))
     if arguments.json:
@@ -127,33 +130,6 @@ def _usable_processes() -> int:
     return min(_MOST_PROCESSES, len(usable(0)) if usable else os.cpu_count() or 1)
 
 
-def _queues(text: str) -> tuple[str, ...]:
-    queues = tuple(dict.fromkeys(text.split(",")))
-    for queue in queues:
-        if not is_name(queue):
-            raise argparse.ArgumentTypeError(f"{queue!r} cannot name a queue")
-    return queues
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
-        return int(text)
-
-    return parse
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds
-
-
 work = Command(
     help="run the jobs of the queue in worker processes",
     example="dispatcher work --queues emails,default --processes 4",
@@ -164,6 +140,6 @@ work = Command(
 health = Command(
     help="say whether the queue opens and its jobs are being run",
     example="dispatcher health --json",
-    configure=_configure_health,
+    configure=add_json,
     run=_run_health,
 )

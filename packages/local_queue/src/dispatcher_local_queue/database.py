@@ -91,11 +91,8 @@ class Database:
         """
         with self._borrowed() as connection:
             connection.execute("BEGIN")
-            try:
-                _patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
-                yield connection
-            finally:
-                connection.execute("ROLLBACK")
+            _patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[_Connection]:
@@ -105,7 +102,8 @@ class Database:
             QueueUnavailable: the file cannot be written for now.
             QueueError: the file is no queue of ours.
         """
-        with self._borrowed() as connection, _transaction(connection):
+        with self._borrowed() as connection:
+            _begin(connection)
             yield connection
             connection.execute("COMMIT")
         # The count may miss some when threads race: it only says when it is time again.
@@ -114,14 +112,15 @@ class Database:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
-        with leading(self.files.leader_lock) as leads:
-            if leads:
-                with (
-                    self._borrowed() as writer,
-                    self._borrowed() as other,
-                    _transaction(writer),
-                ):
-                    checkpoint(writer, other)
+        try:
+            with leading(self.files.leader_lock) as leads:
+                if leads:
+                    with self._borrowed() as writer, self._borrowed() as other:
+                        _begin(writer)
+                        checkpoint(writer, other)
+        except (QueueError, OSError) as error:
+            # The caller's commit holds all the same: an error would tell him that it does not.
+            logger.warning("the log of %s is not written back: %s", self.files.database, error)
 
     def close(self) -> None:
         """Close the connections that are idle; a later use opens new ones."""
@@ -130,6 +129,7 @@ class Database:
 
     @contextmanager
     def _borrowed(self) -> Iterator[_Connection]:
+        """A connection; what is not committed at the end of the block is rolled back."""
         connection = None
         try:
             connection = self._take()
@@ -139,8 +139,12 @@ class Database:
                 connection.close()
                 connection = None
             raise _explained(error, self.files.database) from error
+        except OSError as error:
+            raise _refused(error, self.files.database) from error
         finally:
             if connection is not None:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 self._idle.append(connection)
 
     def _take(self) -> _Connection:
@@ -170,7 +174,7 @@ class Database:
             self._create()
         connection = self._connect()
         try:
-            if _schema_version(connection) != SCHEMA_VERSION:
+            if self._schema_version(connection) != SCHEMA_VERSION:
                 self._create()
             connection.inode = self.inode()
         except BaseException:
@@ -207,26 +211,16 @@ class Database:
             raise QueueUnavailable(
                 f"another process has been creating {self.files.database} for 30 s"
             ) from None
-        except PermissionError as error:
-            raise _explained_denial(error, self.files.database) from None
 
     def _make_file(self) -> None:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-        try:
+        with suppress(FileExistsError):
             os.close(os.open(self.files.database, flags, 0o600))
-        except FileExistsError:
-            return
-        except PermissionError as error:
-            raise _explained_denial(error, self.files.database) from None
-        except OSError as error:
-            raise QueueUnavailable(
-                f"{self.files.database} cannot be made: {error.strerror}"
-            ) from None
 
     def _make_tables(self) -> None:
         connection = self._connect()
         try:
-            version = _schema_version(connection)
+            version = self._schema_version(connection)
             if version == 0:
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 _switch_to_wal(connection)
@@ -243,16 +237,21 @@ class Database:
         finally:
             connection.close()
 
+    def _schema_version(self, connection: sqlite3.Connection) -> int:
+        """The version of the file's tables; 0 for a new file.
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction, rolled back unless the block commits it."""
-    _begin(connection)
-    try:
-        yield
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        Raises:
+            QueueError: the file holds something else.
+        """
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and application != APPLICATION_ID:
+            raise QueueError(
+                f"{self.files.database} is a SQLite database of another program: set"
+                " DISPATCHER_QUEUE_URL to another file"
+            )
+        return int(version)
 
 
 def _begin(connection: sqlite3.Connection) -> None:
@@ -277,20 +276,6 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
         raise QueueError(f"SQLite cannot use its write-ahead log here (journal mode {mode})")
 
 
-def _schema_version(connection: sqlite3.Connection) -> int:
-    """The version of the file's tables; 0 for a new file.
-
-    Raises:
-        QueueError: the file holds something else.
-    """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and application != APPLICATION_ID:
-        raise QueueError("the file is a SQLite database of another program: name another file")
-    return int(version)
-
-
 def _is_busy(error: sqlite3.Error) -> bool:
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -304,9 +289,12 @@ def _explained(error: sqlite3.Error, path: Path) -> QueueError:
     return QueueError(f"the queue's file {path} fails: {error}")
 
 
-def _explained_denial(error: PermissionError, path: Path) -> QueueUnavailable:
+def _refused(error: OSError, path: Path) -> QueueUnavailable:
     reason = f"{error.strerror}{_owners(path.parent)}"
-    return QueueUnavailable(f"the queue's file {path} cannot be made or written: {reason}")
+    return QueueUnavailable(
+        f"the queue's file {path} cannot be made or opened: {reason}; let this user write to its"
+        " folder, or set DISPATCHER_QUEUE_URL to another place"
+    )
 
 
 def _owners(path: Path) -> str:

@@ -1,17 +1,23 @@
-"""The one event loop of a worker process, for coroutine handlers and asynchronous hooks."""
+"""Where the application's code runs: in one context, its coroutines in one event loop.
+
+Handlers and hooks, plain ones and coroutines, see each other's context variables, as if one
+coroutine had called them all.
+"""
 
 import asyncio
 import contextvars
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from .alarm import Alarm
 
 __all__ = ["AnyContextManager", "EventLoop"]
 
 AnyContextManager = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
+Returned = TypeVar("Returned")
 
 
 class EventLoop:
@@ -24,18 +30,29 @@ class EventLoop:
     def __init__(self, alarm: Alarm) -> None:
         self._runner = asyncio.Runner()
         self._alarm = alarm
+        self._context = contextvars.copy_context()
+
+    @contextmanager
+    def own_context(self) -> Iterator[None]:
+        """Keep the context variables that are set in the block from what runs after it."""
+        outer = self._context
+        self._context = outer.copy()
+        try:
+            yield
+        finally:
+            self._context = outer
+
+    def run(self, function: Callable[..., Returned], *arguments: object) -> Returned:
+        """What the function returns."""
+        return self._context.run(function, *arguments)
 
     def wait(self, awaitable: Any) -> Any:
-        """What the awaitable yields in the end. The context variables that it sets stay set."""
+        """What the awaitable yields in the end."""
 
         async def awaited() -> object:
             return await awaitable
 
-        context = contextvars.copy_context()
-        try:
-            return self._runner.run(self._alarm.guard(awaited()), context=context)
-        finally:
-            _adopt(context)
+        return self._runner.run(self._alarm.guard(awaited()), context=self._context)
 
     def entered(self, manager: AnyContextManager) -> AbstractContextManager[Any]:
         """The context manager as one for a plain ``with``.
@@ -44,23 +61,27 @@ class EventLoop:
             TypeError: it is no context manager.
         """
         if isinstance(manager, AbstractAsyncContextManager):
-            return _Awaited(manager, self)
-        if not isinstance(manager, AbstractContextManager):
-            raise TypeError(f"the hook returned {manager!r}, which is no context manager")
-        return manager
+            return _Entered(manager.__aenter__, manager.__aexit__, self._run_and_wait)
+        if isinstance(manager, AbstractContextManager):
+            return _Entered(manager.__enter__, manager.__exit__, self.run)
+        raise TypeError(f"the hook returned {manager!r}, which is no context manager")
 
     def close(self) -> None:
         """End the loop, and what still runs in it."""
         self._runner.close()
 
+    def _run_and_wait(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return self.wait(self.run(function, *arguments))
+
 
 @dataclass(frozen=True, slots=True)
-class _Awaited(AbstractContextManager[Any]):
-    manager: AbstractAsyncContextManager[Any]
-    loop: EventLoop
+class _Entered(AbstractContextManager[Any]):
+    enter: Callable[[], Any]
+    leave: Callable[..., Any]
+    run: Callable[..., Any]
 
     def __enter__(self) -> Any:
-        return self.loop.wait(self.manager.__aenter__())
+        return self.run(self.enter)
 
     def __exit__(
         self,
@@ -68,12 +89,5 @@ class _Awaited(AbstractContextManager[Any]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        suppressed: bool | None = self.loop.wait(self.manager.__aexit__(kind, error, traceback))
+        suppressed: bool | None = self.run(self.leave, kind, error, traceback)
         return suppressed
-
-
-def _adopt(context: contextvars.Context) -> None:
-    unset = object()
-    for variable, value in context.items():
-        if variable.get(unset) is not value:
-            variable.set(value)

@@ -30,12 +30,21 @@ class QueueFiles:
 
     @property
     def leader_lock(self) -> Path:
-        """Held by who writes the log back into the database, or prunes."""
+        """Held by who writes the log back into the database."""
         return self.folder / "leader.lock"
+
+    @property
+    def prune_lock(self) -> Path:
+        """Held by who removes what nobody needs any more."""
+        return self.folder / "prune.lock"
 
     def worker_lock(self, worker_id: str) -> Path:
         """Held by a worker process for as long as it lives."""
         return self.folder / f"worker-{worker_id}.lock"
+
+    def worker_locks(self) -> list[Path]:
+        """The lock files of all workers, dead ones too."""
+        return sorted(self.folder.glob("worker-*.lock"))
 
     def supervisor_lock(self, supervisor_id: str) -> Path:
         """Held by a supervisor for as long as it lives."""
@@ -53,7 +62,8 @@ class QueueFiles:
         """Make the folder, for its owner alone.
 
         Raises:
-            QueueUnavailable: it cannot be made.
+            QueueUnavailable: there is no place for it.
+            OSError: it cannot be made there.
         """
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -62,5 +72,3 @@ class QueueFiles:
                 f"the folder {self.database.parent} does not exist: make it, or set"
                 " DISPATCHER_QUEUE_URL to another place"
             ) from None
-        except OSError as error:
-            raise QueueUnavailable(f"{self.folder} cannot be made: {error.strerror}") from None

@@ -5,6 +5,7 @@ SQLite's log needs memory that all its processes share, which no network file sy
 """
 
 import logging
+import re
 from pathlib import Path
 
 from dispatcher_core.errors import QueueError
@@ -14,6 +15,7 @@ __all__ = ["check_file_system", "file_system_of"]
 logger = logging.getLogger("dispatcher.queue")
 
 _MOUNTS = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how it writes blanks and backslashes
 _NETWORK = frozenset(
     (
         *("afs", "ceph", "cifs", "gfs2", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3"),
@@ -59,7 +61,7 @@ def file_system_of(folder: Path, mounts: Path = _MOUNTS) -> str | None:
     for line in lines:
         # "36 35 98:0 /root /mount-point options ... - type source options"
         left, _, right = line.partition(" - ")
-        point = Path(left.split(" ")[4].encode().decode("unicode_escape", "replace"))
+        point = Path(_OCTAL.sub(lambda code: chr(int(code[1], 8)), left.split(" ")[4]))
         if real.is_relative_to(point) and (found is None or len(point.parts) >= found[0]):
             found = len(point.parts), right.split(" ")[0]
     return found and found[1]

@@ -28,15 +28,18 @@ class Health:
 
 def check_health(database: Database) -> Health:
     """Look whether the queue opens and a supervisor is alive. Changes nothing."""
-    if not database.files.database.exists():
-        return Health(0, 0, f"there is no queue at {database.files.database}")
+    path = database.files.database
     try:
+        if not path.exists():
+            return Health(0, 0, f"there is no queue at {path}")
         workers = sum(not worker.dead() for worker in Registry(database).workers())
     except QueueError as error:
         return Health(0, 0, str(error))
+    except OSError as error:
+        return Health(0, 0, f"the queue's file {path} cannot be looked at: {error.strerror}")
     supervisors = 0
-    for path in database.files.supervisor_locks():
-        with dead(path) as is_dead:
+    for lock in database.files.supervisor_locks():
+        with dead(lock) as is_dead:
             supervisors += not is_dead
     problem = None if supervisors else "no supervisor is alive: start `dispatcher work`"
     return Health(supervisors, workers, problem)

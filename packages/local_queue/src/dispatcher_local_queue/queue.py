@@ -1,5 +1,6 @@
 """The queue as the receiver sees it: put, find, cancel."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -121,7 +122,7 @@ class SQLiteQueue:
 
 
 def _row(job: JobMessage, now: int) -> tuple[object, ...]:
-    due = now + round(job.delay * 1000)
+    due = now + math.ceil(job.delay * 1000)
     return (
         job.id,
         job.fingerprint,

@@ -144,6 +144,21 @@ class Registry:
         return recovered
 
 
+    def remove_dead_locks(self) -> None:
+        """Remove the lock files of the dead workers that have no row.
+
+        They died before they wrote it, or who recovered them died before the file was gone.
+        """
+        for path in self._database.files.worker_locks():
+            with dead(path) as is_dead:
+                # While we hold its lock, no worker of this name can write a row any more.
+                if is_dead and path.stem.removeprefix("worker-") not in self._ids():
+                    path.unlink(missing_ok=True)
+
+    def _ids(self) -> set[str]:
+        return {worker.id for worker in self.workers()}
+
+
 def _ending(kills: int, doom: str | None, doom_delay: int | None, *, killed: bool) -> Ending:
     if doom is not None:
         error = JobError(doom, "JobTimeout", "the job did not stop at its timeout and was killed")

@@ -92,21 +92,23 @@ class JobRunner:
     def _attempt(
         self, handler: Handler, payload: Mapping[str, object], context: JobContext
     ) -> Ending:
-        with running(context):
+        with self._loop.own_context(), self._loop.entered(running(context)):
             try:
                 with self._alarm.armed(handler.options.timeout):
                     value = self._call(handler, payload, context)
+                return Ending(state="succeeded", result=self._loop.run(_result_text, value))
             except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-                return _ending_after(error, handler.options, context)
-            return Ending(state="succeeded", result=_result_text(value))
+                return self._loop.run(_ending_after, error, handler.options, context)
 
     def _call(
         self, handler: Handler, payload: Mapping[str, object], context: JobContext
     ) -> object:
-        hook = nullcontext() if self._around_job is None else self._around_job(context)
+        hook: AnyContextManager = nullcontext()
+        if self._around_job is not None:
+            hook = self._loop.run(self._around_job, context)
         value: object = None
         with self._loop.entered(hook):
-            value = handler.call(payload)
+            value = self._loop.run(handler.call, payload)
             if inspect.isawaitable(value):
                 value = self._loop.wait(value)
         return value
@@ -128,7 +130,7 @@ def _ending_after(error: BaseException, options: JobOptions, context: JobContext
         logger.error("the job failed", exc_info=error)
     else:
         logger.warning("the try failed", exc_info=error)
-    job_error = _job_error(error, "timed-out" if isinstance(error, JobTimeout) else "exception")
+    job_error = _job_error(error, "timed-out" if _timed_out(error) else "exception")
     return Ending.failed(job_error) if delay is None else Ending.retried(job_error, delay)
 
 
@@ -136,11 +138,18 @@ def _delay_after(error: BaseException, options: JobOptions, attempt: int) -> int
     if isinstance(error, Retry):
         delay = delay_after(options, attempt)
         return delay if delay is None or error.after is None else round(error.after * 1000)
-    if isinstance(error, JobTimeout):
+    if _timed_out(error):
         return delay_after(options, attempt)
     if isinstance(error, Fail) or not isinstance(error, options.retry_on):
         return None
     return delay_after(options, attempt)
+
+
+def _timed_out(error: BaseException) -> bool:
+    """Whether it is ``JobTimeout``, or the errors of a task group with that among them."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(JobTimeout) is not None
+    return isinstance(error, JobTimeout)
 
 
 def _from_handler_on(traceback: TracebackType | None) -> TracebackType | None:

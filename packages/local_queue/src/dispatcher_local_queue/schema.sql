@@ -32,7 +32,8 @@ CREATE TABLE job (
 CREATE INDEX job_ready ON job (queue, priority DESC, seq) WHERE state = 'queued';
 CREATE INDEX job_due ON job (available_at) WHERE state = 'scheduled';
 CREATE INDEX job_running ON job (worker) WHERE state = 'running';
-CREATE INDEX job_finished ON job (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX job_finished ON job (finished_at) WHERE state IN ('succeeded', 'cancelled');
+CREATE INDEX job_failed ON job (seq) WHERE state = 'failed';
 CREATE INDEX job_batch ON job (batch_id, state) WHERE batch_id IS NOT NULL;
 
 CREATE TABLE worker (
@@ -41,4 +42,9 @@ CREATE TABLE worker (
     pid INTEGER NOT NULL,
     birth TEXT NOT NULL,                 -- tells a process from a later one with its pid
     started_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE paused_queue (
+    name TEXT PRIMARY KEY,
+    paused_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -28,6 +28,8 @@ class WorkSettings:
         burst: whether a process ends as soon as nothing waits.
         max_jobs: a process ends after so many jobs.
         max_time: a process ends after so many seconds.
+        max_memory: a process ends after a job that left it with more MiB of resident memory.
+        retention: seconds for which finished jobs are kept.
         log_format: how lines are logged.
         log_level: which lines are logged.
     """
@@ -42,6 +44,8 @@ class WorkSettings:
     burst: bool = False
     max_jobs: int | None = None
     max_time: float | None = None
+    max_memory: int | None = None
+    retention: float = 604800.0
     log_format: LogFormat = "text"
     log_level: str = "INFO"
 

@@ -12,7 +12,8 @@ from dispatcher_core.errors import QueueUnavailable
 
 from .child import Child, end_group
 from .database import Database
-from .liveness import LifeLock, dead, new_life_id
+from .liveness import LifeLock, birth_of, dead, new_life_id
+from .maintenance import Pruner
 from .registry import DEADLY, Recovered, Registry
 from .reports import Left, Ready
 from .signals import Signals
@@ -45,6 +46,7 @@ class Supervisor:
         self._id = new_life_id()
         self._database = Database(settings.path, durable=False)
         self._registry = Registry(self._database)
+        self._pruner = Pruner(self._database, settings.retention)
         self._bells = Bells(self._database.files)
         self._memory = anonymous_file(processes)
         self._slots = Slots(self._memory.fileno())
@@ -107,6 +109,7 @@ class Supervisor:
             self._read_reports()
             self._end_overdue_runs()
             self._bury_the_dead()
+            self._pruner.do_what_is_due()
             self._trouble = None
         except QueueUnavailable as error:
             # The next turn tries again: nothing is forgotten before the queue has it.
@@ -116,7 +119,7 @@ class Supervisor:
 
     def _seconds_until_something(self) -> float:
         runs = [run for slot in self._children if (run := self._slots.read(slot))]
-        times = [self._next_probe, *self._vacancies.values()]
+        times = [self._next_probe, self._pruner.due, *self._vacancies.values()]
         times += [run.deadline_ns / 1e9 for run in runs]
         if self._stops_at is not None and not self._forced:
             times.append(self._stops_at)
@@ -147,14 +150,15 @@ class Supervisor:
             if not child.left:
                 self._tell(f"worker {child.pid} died ({child.cause_of_death()})", recovered)
             self._put_back += len(recovered) if self._forced else 0
+            pause = self._pause_after(child, recovered)
             if self._stops_at is None and not (child.left and self._settings.burst):
-                self._vacancies[child.slot] = time.monotonic() + self._pause_after(child)
+                self._vacancies[child.slot] = time.monotonic() + pause
 
-    def _pause_after(self, child: Child) -> float:
+    def _pause_after(self, child: Child, recovered: Sequence[Recovered]) -> float:
         quick = not child.left and time.monotonic() - child.started < _QUICK_DEATH
-        deaths = self._quick_deaths[child.slot] + 1 if quick else 0
+        # Who dies under a job did come up, and no job brings this about more than three times.
+        deaths = self._quick_deaths[child.slot] + 1 if quick and not recovered else 0
         self._quick_deaths[child.slot] = deaths
-        # A job may kill three workers before it is given up: that is no reason to wait.
         pause = 0.0 if deaths <= DEADLY else min(_LONGEST_PAUSE, 0.1 * 2 ** (deaths - DEADLY))
         if pause:
             logger.warning("workers die as soon as they start: the next in %.1f s", pause)
@@ -184,10 +188,11 @@ class Supervisor:
                 continue
             with worker.found_dead() as is_dead:
                 if is_dead:
-                    if worker.gone():
+                    if worker.gone() and not birth_of(worker.pid):  # nobody else has its pid
                         end_group(worker.pid)
                     recovered = self._registry.recover(worker.id)
                     self._tell(f"worker {worker.pid} of another supervisor died", recovered)
+        self._registry.remove_dead_locks()
         for path in self._database.files.supervisor_locks():
             with dead(path) as is_dead:
                 if is_dead:

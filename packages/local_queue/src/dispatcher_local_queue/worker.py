@@ -20,6 +20,7 @@ from .endings import Ending
 from .eventloop import EventLoop
 from .liveness import LifeLock
 from .logs import set_up_logging
+from .memory import MEBIBYTE, resident_memory
 from .registry import Registry
 from .reports import Left, Ready, Refused, ReportWriter
 from .running import JobRunner, delay_after
@@ -95,6 +96,7 @@ class Worker:
         self._sleeper = Sleeper(bells, spec.leash)
         self._displaced = displaced
         self._order = QueueOrder(spec.settings.queues, claims)
+        self._runs = 0
         self._end = time.monotonic() + (spec.settings.max_time or float("inf"))
 
     def run(self) -> None:
@@ -106,6 +108,7 @@ class Worker:
         claim = self._next()
         while claim is not None:
             ending = self._run(claim)
+            self._runs += 1
             claim = self._end_and_claim(claim, ending) or self._next()
 
     def _next(self) -> Claim | None:
@@ -152,10 +155,16 @@ class Worker:
         limits = self._settings
         return (
             self._sleeper.released()
-            or (limits.max_jobs is not None and sum(self.counts.values()) >= limits.max_jobs)
+            or (limits.max_jobs is not None and self._runs >= limits.max_jobs)
             or time.monotonic() >= self._end
+            or self._has_grown()
             or self._displaced()
         )
+
+    def _has_grown(self) -> bool:
+        # Before its first job it must not leave: the next process would be as big, and leave too.
+        limit = self._settings.max_memory
+        return limit is not None and self._runs > 0 and resident_memory() > limit * MEBIBYTE
 
     def _seconds_until_due(self) -> float:
         due = self._claims.next_due()
@@ -244,8 +253,8 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
                 alarm=alarm,
                 loop=loop,
             )
-            report.write(Ready(application.registry.names()))
-            counts = _serve(spec, runner)
+            ready = Ready(application.registry.names())
+            counts = _serve(spec, runner, lambda: report.write(ready))
         loop.close()
     except ClaimLost:
         logger.error("the job is not this worker's any more: it leaves")
@@ -257,11 +266,12 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
     return 0
 
 
-def _serve(spec: WorkerSpec, runner: JobRunner) -> Counter[str]:
+def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> Counter[str]:
     database = Database(spec.settings.path, durable=False)
     registry = Registry(database)
     lock = LifeLock(database.files.worker_lock(spec.worker_id))
     registry.enter(spec.worker_id, spec.supervisor_id, os.getpid())
+    ready()
     inode = database.inode()
     worker = Worker(
         spec,

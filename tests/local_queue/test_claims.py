@@ -1,0 +1,237 @@
+"""The worker's side of the queue: which job comes next, and who may write."""
+
+import re
+
+import pytest
+
+from dispatcher_core import JobError, Progress
+from dispatcher_local_queue import claims as module
+from dispatcher_local_queue import registry as registry_module
+from dispatcher_local_queue.claims import ClaimLost
+from dispatcher_local_queue.database import now_ms
+from dispatcher_local_queue.endings import Ending
+
+DONE = Ending(state="succeeded")
+
+
+@pytest.fixture
+def drain(claims):
+    """Claims and ends until nothing is left, and tells the ids in order."""
+
+    def drain(*queues: str) -> list[str]:
+        ids = []
+        claim = claims.claim(queues)
+        while claim is not None:
+            ids.append(claim.id)
+            _, claim = claims.end_and_claim(claim, DONE, queues)
+        return ids
+
+    return drain
+
+
+@pytest.fixture
+def many_jobs(database):
+    """A table with thousands of jobs in every state, and statistics of it."""
+    states = ["queued"] * 40 + ["scheduled"] * 40 + ["running"] + ["succeeded"] * 19
+    far = now_ms() + 10**9
+    rows = [
+        (f"job-{number}", f"queue-{number % 7}", number % 5, states[number % 100], far + number)
+        for number in range(5000)
+    ]
+    with database.write() as connection:
+        connection.executemany(
+            "INSERT INTO job (id, queue, priority, state, available_at, fingerprint, name,"
+            " created_at, payload, worker) VALUES (?, ?, ?, ?, ?, x'00', 'add', 0, '{}', 'w')",
+            rows,
+        )
+    with database.write() as connection:
+        connection.execute("ANALYZE")
+
+
+def test_what_a_claim_tells(jobs, claims) -> None:
+    """A claim has what it takes to run the job; the job runs from now on."""
+    id = jobs.put("add", {"a": 1}, queue="sums")
+    claim = claims.claim(["sums"])
+    assert (claim.id, claim.name, claim.queue) == (id, "add", "sums")
+    assert (claim.attempt, claim.kills, claim.batch_id, claim.unknown_since) == (1, 0, None, None)
+    assert claim.payload == '{"a":1}'
+    assert claim.available_at <= claim.started_at <= now_ms()
+    status = jobs.status(id)
+    assert (status.state, status.attempt) == ("running", 1)
+    assert jobs.row(id)["worker"] == "ada"
+
+
+def test_an_empty_queue(claims) -> None:
+    """Where nothing waits there is nothing to claim."""
+    assert claims.claim(["default"]) is None
+    assert claims.claim([]) is None
+    assert claims.work_waits(["default"]) is False
+    assert (claims.next_due(), claims.queues()) == (None, [])
+
+
+def test_priority_comes_first_then_arrival(jobs, drain) -> None:
+    """Higher priorities start first; among equals who came first."""
+    order = [jobs.put(priority=priority) for priority in (0, 5, -100, 0, 100, 5)]
+    assert drain("default") == [order[n] for n in (4, 1, 5, 0, 3, 2)]
+
+
+def test_queues_come_in_the_order_given(jobs, drain) -> None:
+    """The first queue is emptied before the second, whatever the priorities there."""
+    slow = jobs.put(queue="slow", priority=100)
+    fast = [jobs.put(queue="fast", priority=-100) for _ in range(2)]
+    other = jobs.put(queue="other")
+    assert drain("fast", "slow") == [*fast, slow]
+    assert jobs.status(other).state == "queued"
+
+
+def test_a_delayed_job_is_not_claimed_early(jobs, claims) -> None:
+    """A scheduled job is left alone until its time, and the queue knows when that is."""
+    jobs.put(delay=3600)
+    id = jobs.put(delay=60)
+    assert claims.work_waits(["default"]) is False
+    assert claims.claim(["default"]) is None
+    assert claims.next_due() == jobs.row(id)["available_at"]
+
+
+def test_a_delayed_job_is_claimed_in_time(jobs, claims, wait_until) -> None:
+    """A scheduled job can be claimed once it is due, and not a millisecond earlier."""
+    id = jobs.put(delay=0.05)
+    claim = wait_until(lambda: claims.claim(["default"]))
+    assert claim.id == id
+    assert 0 <= claim.started_at - jobs.row(id)["available_at"]
+
+
+def test_a_due_job_keeps_its_place(jobs, drain) -> None:
+    """A job that was delayed goes where its arrival puts it, before those that came later."""
+    first = jobs.put(delay=60)
+    second = jobs.put()
+    urgent = jobs.put(delay=60, priority=1)
+    for id in (first, urgent):
+        jobs.change(id, available_at=1)
+    assert drain("default") == [urgent, first, second]
+
+
+def test_due_jobs_of_other_queues_are_promoted(jobs, claims, enter) -> None:
+    """Whoever claims moves all that is due, so that the workers of other queues find it."""
+    id = jobs.put(queue="elsewhere", delay=60)
+    jobs.change(id, available_at=1)
+    assert claims.work_waits(["default"]) is True
+    assert claims.claim(["default"]) is None
+    assert claims.work_waits(["default"]) is False
+    assert jobs.status(id).state == "queued"
+    assert enter().claim(["elsewhere"]).id == id
+
+
+def test_many_due_jobs(jobs, database, drain) -> None:
+    """More due jobs than are moved at once all get their turn."""
+    ids = [jobs.put(delay=60) for _ in range(450)]
+    with database.write() as connection:
+        connection.execute("UPDATE job SET available_at = 1")
+    assert drain("default") == ids
+
+
+def test_a_job_is_claimed_once(jobs, claims, enter) -> None:
+    """Two workers never get the same job."""
+    ids = {jobs.put() for _ in range(2)}
+    first, second = claims.claim(["default"]), enter().claim(["default"])
+    assert {first.id, second.id} == ids
+    assert first.token != second.token
+    assert claims.claim(["default"]) is None
+
+
+def test_end_and_claim(jobs, claimed, claims) -> None:
+    """Ending one job claims the next; the written ending is told."""
+    claim, waiting = claimed(), jobs.put()
+    written, following = claims.end_and_claim(
+        claim, Ending(state="succeeded", result="[3]"), ["default"]
+    )
+    assert written.state == "succeeded"
+    assert following.id == waiting
+    assert jobs.status(claim.id).result == [3]
+    assert claims.end_and_claim(following, DONE, ["default"]) == (DONE, None)
+
+
+def test_end_and_claim_is_one_transaction(jobs, claimed, claims, database) -> None:
+    """When the next job cannot be claimed, the first has not ended either."""
+    claim = claimed()
+    jobs.put()
+    with database.write() as connection:
+        connection.execute(
+            "CREATE TRIGGER no BEFORE UPDATE ON job WHEN new.state = 'running'"
+            " BEGIN SELECT raise(ABORT, 'no'); END"
+        )
+    with pytest.raises(Exception, match="no"):
+        claims.end_and_claim(claim, DONE, ["default"])
+    assert jobs.status(claim.id).state == "running"
+    with database.write() as connection:
+        connection.execute("DROP TRIGGER no")
+    assert claims.end_and_claim(claim, DONE, ["default"])[0] == DONE
+
+
+def test_who_lost_a_job_can_write_nothing(jobs, claimed, claims, registry, enter) -> None:
+    """Once the job went to another worker, the first ends nothing and claims nothing."""
+    claim = claimed()
+    registry.recover("ada")
+    other = enter("bob")
+    second = other.claim(["default"])
+    waiting = jobs.put()
+    before = jobs.row(claim.id)
+    with pytest.raises(ClaimLost):
+        claims.end_and_claim(claim, Ending(state="succeeded", result="1"), ["default"])
+    claims.report_progress(claim, 1, 2)
+    assert jobs.row(claim.id) == before
+    assert jobs.status(waiting).state == "queued"
+    other.end_and_claim(second, Ending(state="succeeded", result="2"), [])
+    assert jobs.status(claim.id).result == 2
+    with pytest.raises(ClaimLost):
+        claims.end_and_claim(claim, DONE, ["default"])
+
+
+def test_a_job_ends_once(claimed, claims) -> None:
+    """A second end of the same run is refused."""
+    claim = claimed()
+    claims.end_and_claim(claim, DONE, [])
+    with pytest.raises(ClaimLost):
+        claims.end_and_claim(claim, DONE, [])
+
+
+def test_progress(jobs, claimed, claims) -> None:
+    """Progress is seen at once, and a new try starts without any."""
+    claim = claimed()
+    claims.report_progress(claim, 3, 20)
+    assert jobs.status(claim.id).progress == Progress(3, 20)
+    error = JobError("exception", "E", "no")
+    again = claims.end_and_claim(claim, Ending.retried(error, 0), ["default"])[1]
+    assert (again.id, again.attempt) == (claim.id, 2)
+    assert jobs.status(claim.id).progress is None
+
+
+def test_queues_in_which_jobs_wait(jobs, claims) -> None:
+    """Each queue with a waiting job is listed once, by name."""
+    for queue in ("b", "a", "b", "c.d"):
+        jobs.put(queue=queue)
+    jobs.put(queue="later", delay=60)
+    assert claims.queues() == ["a", "b", "c.d"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (module._CLAIM, "SEARCH job USING INDEX job_ready (queue=?)"),
+        (module._PROMOTE, "job_due (available_at<?)"),
+        (module._QUEUES, "SEARCH job USING INDEX job_ready (queue>?)"),
+        (registry_module._RUNNING, "SEARCH job USING INDEX job_running (worker=?)"),
+        ("SELECT * FROM job WHERE id = ?", "sqlite_autoindex_job_1 (id=?)"),
+        (module._WAITS, "SEARCH job USING INDEX job_ready (queue=?)"),
+        ("SELECT min(available_at) FROM job WHERE state = 'scheduled'", "INDEX job_due"),
+    ],
+    ids=["claim", "promote", "queues", "running", "find", "waits", "due"],
+)
+def test_statements_use_their_index(statement, index, plan, many_jobs) -> None:
+    """No statement of a worker goes through the table, and none has to sort."""
+    numbers = re.findall(r"\?(\d)", statement)
+    count = int(max(numbers)) if numbers else statement.count("?")
+    found = plan(statement, *[0] * count)
+    assert index in found
+    assert "B-TREE" not in found
+    assert "SCAN job" not in found.replace("SCAN job USING", "SEARCH")
