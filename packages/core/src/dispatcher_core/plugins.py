@@ -16,6 +16,7 @@ _PACKAGES = {
     (COMMANDS, "serve"): "dispatcher-wsgi-receiver",
     (COMMANDS, "work"): "dispatcher-local-queue",
     (COMMANDS, "health"): "dispatcher-local-queue",
+    (COMMANDS, "queue"): "dispatcher-local-queue",
     (QUEUES, "sqlite"): "dispatcher-local-queue",
     (QUEUES, "celery"): "dispatcher-celery-queue",
 }

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-__all__ = ["COMMITS_BETWEEN", "checkpoint", "leading"]
+__all__ = ["PAGES_BETWEEN", "PAGE_BYTES", "USUAL_PAGES", "checkpoint", "leading"]
 
-COMMITS_BETWEEN = 150
+PAGES_BETWEEN = 1000  # as in SQLite itself: a log of about 4 MiB
+PAGE_BYTES = 4096
+USUAL_PAGES = 6  # what putting, claiming or ending one job writes
 
 
 @contextmanager

@@ -22,9 +22,9 @@ UPDATE job SET state = 'queued' WHERE seq IN (
     ORDER BY available_at LIMIT {_PROMOTED_AT_ONCE})
 """
 # NULL for a paused queue: then the search for its jobs ends before it looks at one.
-_OPEN_QUEUE = "(SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM paused_queue WHERE name = ?1))"
+_OPEN_QUEUE = "(SELECT ? WHERE NOT EXISTS (SELECT 1 FROM paused_queue WHERE name = ?))"
 _CLAIM = f"""
-UPDATE job SET state = 'running', attempt = attempt + 1, worker = ?2, token = ?3, started_at = ?4,
+UPDATE job SET state = 'running', attempt = attempt + 1, worker = ?, token = ?, started_at = ?,
                progress_done = NULL, progress_total = NULL
 WHERE seq = (SELECT seq FROM job WHERE queue = {_OPEN_QUEUE} AND state = 'queued'
              ORDER BY priority DESC, seq LIMIT 1)
@@ -103,7 +103,7 @@ class Claims:
         """Whether there is something to claim; takes no write lock."""
         with self._database.read() as connection:
             return any(
-                connection.execute(_WAITS, (queue,)).fetchone() for queue in queues
+                connection.execute(_WAITS, (queue, queue)).fetchone() for queue in queues
             ) or bool(
                 connection.execute(
                     "SELECT 1 FROM job WHERE state = 'scheduled' AND available_at <= ? LIMIT 1",
@@ -144,9 +144,9 @@ class Claims:
         self, connection: sqlite3.Connection, queues: Sequence[str], now: int
     ) -> Claim | None:
         connection.execute(_PROMOTE, (now,))
-        token = secrets.randbits(62)
+        mine = (self._worker_id, secrets.randbits(62), now)
         for queue in queues:
-            row = connection.execute(_CLAIM, (queue, self._worker_id, token, now)).fetchone()
+            row = connection.execute(_CLAIM, (*mine, queue, queue)).fetchone()
             if row:
                 return Claim._make(row)
         return None

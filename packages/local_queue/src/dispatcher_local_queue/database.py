@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from dispatcher_core.errors import QueueError, QueueUnavailable
 
-from .checkpoint import COMMITS_BETWEEN, checkpoint, leading
+from .checkpoint import PAGES_BETWEEN, USUAL_PAGES, checkpoint, leading
 from .files import QueueFiles
 from .filesystem import check_file_system
 
@@ -76,7 +76,7 @@ class Database:
     def __init__(self, path: Path, *, durable: bool) -> None:
         self.files = QueueFiles(path.absolute())
         self._synchronous = "FULL" if durable else "NORMAL"
-        self._commits = 0
+        self._written = 0
         self._idle: deque[_Connection] = deque()
         self._pid = os.getpid()
         self._inherited: list[deque[_Connection]] = []
@@ -95,8 +95,11 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[_Connection]:
+    def write(self, pages: int = USUAL_PAGES) -> Iterator[_Connection]:
         """A connection in a write transaction, committed at the end of the block.
+
+        Args:
+            pages: about how many pages it writes, which says when a checkpoint is due.
 
         Raises:
             QueueUnavailable: the file cannot be written for now.
@@ -106,9 +109,10 @@ class Database:
             _begin(connection)
             yield connection
             connection.execute("COMMIT")
-        # The count may miss some when threads race: it only says when it is time again.
-        self._commits += 1
-        if self._commits % COMMITS_BETWEEN == 0:
+        # The sum may miss some when threads race: it only says when it is time again.
+        self._written += pages
+        if self._written >= PAGES_BETWEEN:
+            self._written = 0
             self._checkpoint()
 
     def _checkpoint(self) -> None:

@@ -22,6 +22,7 @@ GIVE_WAY = 0.01
 
 _MOST_ROWS = 500
 _LONGEST_STEP = 0.005  # seconds, but at least one row: those with big payloads take long
+_PAGES_OF_A_STEP = 250  # about what it writes: four steps, then a checkpoint
 _KEPT_PAGES = 512  # left free for the jobs to come, which would make the file grow again
 
 _EVERY = 60.0
@@ -56,7 +57,7 @@ def prune_step(database: Database, before: int) -> Step:
         QueueUnavailable: the file cannot be written for now.
     """
     removed = 0
-    with database.write() as connection:
+    with database.write(_PAGES_OF_A_STEP) as connection:
         rows = connection.execute(_OLD, (before,)).fetchall()
         until = time.monotonic() + _LONGEST_STEP
         while removed < len(rows) and (not removed or time.monotonic() < until):
@@ -72,7 +73,7 @@ def free_step(database: Database) -> Step:
         QueueUnavailable: the file cannot be written for now.
     """
     freed = 0
-    with database.write() as connection:
+    with database.write(_PAGES_OF_A_STEP) as connection:
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
         until = time.monotonic() + _LONGEST_STEP
         while freed < free - _KEPT_PAGES and (not freed or time.monotonic() < until):

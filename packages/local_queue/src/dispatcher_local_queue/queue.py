@@ -10,6 +10,7 @@ from dispatcher_core.jsontext import dump
 from dispatcher_core.status import JobStatus
 from dispatcher_core.wire import JobMessage
 
+from .checkpoint import PAGE_BYTES, USUAL_PAGES
 from .database import Database, now_ms
 from .groupcommit import GroupCommit
 from .registry import Registry
@@ -19,7 +20,7 @@ from .wakeup import Bells
 __all__ = ["SQLiteQueue"]
 
 _COLUMNS = (
-    "id, fingerprint, name, queue, priority, state, available_at, created_at, payload, trace"
+    "id, fingerprint, name, queue, priority, state, available_at, created_at, trace, payload"
 )
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CANCEL_WAITING = """
@@ -104,7 +105,8 @@ class SQLiteQueue:
         """Insert jobs with one statement: a call for each would hand the GIL around."""
         now = now_ms()
         rows = [_row(job, now) for job in jobs]
-        with self._database.write() as connection:
+        pages = USUAL_PAGES + sum(len(row[-1]) for row in rows) // PAGE_BYTES
+        with self._database.write(pages) as connection:
             statement = (
                 f"INSERT INTO job ({_COLUMNS}) VALUES {', '.join([_ROW] * len(rows))}"
                 " ON CONFLICT (id) DO NOTHING RETURNING id"
@@ -121,7 +123,7 @@ class SQLiteQueue:
         return row[0] if row else None
 
 
-def _row(job: JobMessage, now: int) -> tuple[object, ...]:
+def _row(job: JobMessage, now: int) -> tuple[*tuple[object, ...], str]:
     due = now + math.ceil(job.delay * 1000)
     return (
         job.id,
@@ -132,8 +134,8 @@ def _row(job: JobMessage, now: int) -> tuple[object, ...]:
         "scheduled" if due > now else "queued",
         due,
         now,
-        dump(job.payload),
         None if job.trace is None else dump(job.trace),
+        dump(job.payload),
     )
 
 

@@ -143,7 +143,6 @@ class Registry:
         self._database.files.worker_lock(worker_id).unlink(missing_ok=True)
         return recovered
 
-
     def remove_dead_locks(self) -> None:
         """Remove the lock files of the dead workers that have no row.
 

@@ -150,8 +150,8 @@ class Supervisor:
             if not child.left:
                 self._tell(f"worker {child.pid} died ({child.cause_of_death()})", recovered)
             self._put_back += len(recovered) if self._forced else 0
-            pause = self._pause_after(child, recovered)
             if self._stops_at is None and not (child.left and self._settings.burst):
+                pause = self._pause_after(child, recovered)
                 self._vacancies[child.slot] = time.monotonic() + pause
 
     def _pause_after(self, child: Child, recovered: Sequence[Recovered]) -> float:
