@@ -2,16 +2,21 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
-from .errors import RequestError
-from .jobs import MAX_DELAY, MAX_PRIORITY, Job
-from .jsontext import dump, load
-from .names import is_name
+from .fields import (
+    read_delay,
+    read_name,
+    read_object,
+    read_payload,
+    read_priority,
+    read_trace,
+)
+from .jobs import Job
+from .jsontext import dump
 from .status import STATES, JobError, JobState, JobStatus, Progress
 
 __all__ = [
@@ -31,9 +36,6 @@ VERSION = 1
 MAX_JOB_BODY = 1024 * 1024
 
 _MEMBERS = frozenset(("type", "job", "payload", "queue", "delay", "priority", "trace"))
-# W3C Trace Context, section 3.2.2; "ff" is no valid version.
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_MAX_TRACESTATE = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,30 +106,18 @@ def decode_dispatch(id: str, body: bytes) -> JobMessage:
         RequestError: ``malformed`` for what is no JSON within the limits, else
             ``invalid-request`` with the member that is wrong.
     """
-    try:
-        message = load(body)
-    except ValueError as error:
-        raise RequestError(str(error), "malformed") from None
-    if not isinstance(message, dict):
-        raise RequestError("the body must be a JSON object", "invalid-request")
-    unknown = sorted(message.keys() - _MEMBERS)
-    if unknown:
-        raise RequestError(f"unknown members: {', '.join(map(ascii, unknown))}", "invalid-request")
-    if message.get("type") != "dispatch":
-        raise RequestError('"type" must be "dispatch" here', "invalid-request")
-    job = _name(message.get("job"), "job")
-    queue = _name(message.get("queue", "default"), "queue")
-    payload = message.get("payload", {})
-    if not isinstance(payload, dict):
-        raise RequestError('"payload" must be an object', "invalid-request")
+    members = read_object(body, "dispatch", _MEMBERS)
+    job = read_name(members.get("job"), "job")
+    queue = read_name(members.get("queue", "default"), "queue")
+    payload = read_payload(members.get("payload", {}))
     return JobMessage(
         id=id,
         job=job,
         payload=payload,
         queue=queue,
-        delay=_delay(message.get("delay", 0)),
-        priority=_priority(message.get("priority", 0)),
-        trace=_trace(message.get("trace")),
+        delay=read_delay(members.get("delay", 0)),
+        priority=read_priority(members.get("priority", 0)),
+        trace=read_trace(members.get("trace")),
         fingerprint=job_fingerprint(job, payload, queue),
     )
 
@@ -206,42 +196,6 @@ def parse_time(text: object) -> datetime | None:
         return time.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{text!r} is out of range") from None
-
-
-def _name(value: object, member: str) -> str:
-    if not isinstance(value, str) or not is_name(value):
-        raise RequestError(
-            f'"{member}" must be a string of 1 to 128 characters A-Z a-z 0-9 _ . : -,'
-            " not starting with . : or -",
-            "invalid-request",
-        )
-    return value
-
-
-def _delay(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RequestError('"delay" must be a number of seconds', "invalid-request")
-    if not 0 <= value <= MAX_DELAY:
-        raise RequestError('"delay" must be 0 seconds to a year', "invalid-request")
-    return float(value)
-
-
-def _priority(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_PRIORITY:
-        raise RequestError('"priority" must be a whole number, -100 to 100', "invalid-request")
-    return value
-
-
-def _trace(value: object) -> dict[str, str] | None:
-    # A trace is a courtesy: an invalid one is dropped, never a reason to refuse the job.
-    if not isinstance(value, dict):
-        return None
-    parent, state = value.get("traceparent"), value.get("tracestate")
-    if not isinstance(parent, str) or not _TRACEPARENT.fullmatch(parent):
-        return None
-    if isinstance(state, str) and len(state) <= _MAX_TRACESTATE:
-        return {"traceparent": parent, "tracestate": state}
-    return {"traceparent": parent}
 
 
 def _progress(value: object) -> Progress | None:
