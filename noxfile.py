@@ -101,6 +101,15 @@ def benchmark(session: nox.Session) -> None:
     session.run("python", "benchmarks/queue.py", *session.posargs)
 
 
+@nox.session(reuse_venv=True)
+def soak(session: nox.Session) -> None:
+    """Kill the local queue's processes for minutes, and account for every job; about 10 min."""
+    session.install("-q", "-r", str(DEVELOPMENT))
+    with session.chdir("tests"):
+        session.run("python", "-m", "soak", *session.posargs)
+        session.run("python", "-m", "soak.recovery", "--kills", "50")
+
+
 def requirement(name: str) -> str:
     """The line of requirements-dev.txt that asks for a distribution."""
     for line in DEVELOPMENT.read_text(encoding="utf-8").splitlines():

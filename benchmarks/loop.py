@@ -10,13 +10,14 @@ from dispatcher_local_queue.claims import Claims
 from dispatcher_local_queue.database import Database
 from dispatcher_local_queue.endings import Ending
 from dispatcher_local_queue.queue import SQLiteQueue
+from dispatcher_local_queue.wakeup import Bells
 
 
 def main(path: Path, seconds: float) -> None:
     """Print how many cycles there were, and the longest that one step took, in seconds."""
     database = Database(path, durable=False)
     queue = SQLiteQueue(path)
-    claims = Claims(database, str(time.monotonic_ns()))
+    claims = Claims(database, str(time.monotonic_ns()), Bells(database.files))
     count, longest = 0, 0.0
     end = time.monotonic() + seconds
     supply = iter(messages(200_000))

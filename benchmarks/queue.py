@@ -24,6 +24,7 @@ from dispatcher_local_queue import SQLiteQueue
 from dispatcher_local_queue.claims import Claims
 from dispatcher_local_queue.database import Database
 from dispatcher_local_queue.endings import Ending
+from dispatcher_local_queue.wakeup import Bells
 
 HERE = Path(__file__).parent
 
@@ -187,7 +188,8 @@ def claims_among(path: Path, state: str, count: int) -> Callable[[], float]:
     connection.execute("COMMIT")
     connection.close()
     queue = SQLiteQueue(path)
-    claims = Claims(Database(path, durable=False), "benchmark")
+    database = Database(path, durable=False)
+    claims = Claims(database, "benchmark", Bells(database.files))
 
     def measure(cycles: int = 1000) -> float:
         put_all_shared(queue, messages(cycles + 1))

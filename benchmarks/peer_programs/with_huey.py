@@ -4,8 +4,9 @@ import os
 
 from huey import SqliteHuey
 
-# By default it leaves synchronous=FULL, in the workers as well: every job taken is synced to disk.
-huey = SqliteHuey(filename=os.environ["BENCHMARK_BROKER"], results=False)
+# All else as it comes, hence synchronous=FULL for the workers' commits as well. The timeout (5
+# seconds by default) is raised since one worker can keep the lock from the other for longer.
+huey = SqliteHuey(filename=os.environ["BENCHMARK_BROKER"], results=False, timeout=60)
 
 
 @huey.task()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher_core import Dispatcher, JobError, Pong, Progress
+from dispatcher_core import Dispatcher, Job, JobError, Pong, Progress
 from dispatcher_core.cli import main
 from dispatcher_core.plugins import COMMANDS, plugin_names
+from dispatcher_core.progressbar import bar
 from dispatcher_core.wire import MAX_JOB_BODY
 
 SECRET = "A1b2" * 16
@@ -428,10 +429,10 @@ def test_status_prints_json(run, fake_dispatcher):
 
 @pytest.mark.parametrize("command", ["status", "cancel"])
 def test_an_unknown_id_is_one_line(run, fake_dispatcher, command):
-    """A job that the backend does not know is a failure; an ill-formed id is wrong usage."""
+    """What the backend does not know is a failure; an ill-formed id is wrong usage."""
     code, output, errors = run(command, "other")
     assert (code, output) == (1, "")
-    assert "knows no job by the id other" in one_error(errors)
+    assert "knows no job and no batch by the id other" in one_error(errors)
     assert run(command, "a/b")[0] == 2
 
 
@@ -504,7 +505,188 @@ def test_status_does_not_follow_what_has_ended(run, fake_dispatcher):
     assert run("status", "mine", "--watch")[1] == run("status", "mine")[1]
 
 
+def test_a_job_of_a_batch_tells_its_batch(run, fake_dispatcher):
+    """The id of the batch is a line of the block."""
+    fake_dispatcher.set_status("mine", batch_id="all")
+    assert "batch    all" in run("status", "mine")[1].splitlines()
+
+
+def test_status_shows_a_batch(run, fake_dispatcher):
+    """An id that is no job's is looked for among the batches; each count has its line."""
+    moment = datetime(2024, 5, 6, 7, 8, 9, 5000, tzinfo=UTC)
+    fake_dispatcher.set_batch_status(
+        "all",
+        state="failed",
+        total=20,
+        succeeded=3,
+        failed=7,
+        cancelled=10,
+        failed_ids=tuple(f"job_{number}" for number in range(7)),
+        then_id="then_1",
+        finally_id="last_1",
+        created_at=moment,
+        finished_at=moment,
+    )
+    code, output, errors = run("status", "all")
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        "batch       all",
+        "state       failed",
+        "progress    20/20 (100 %)",
+        "succeeded   3",
+        "failed      7",
+        "cancelled   10",
+        "created     2024-05-06T07:08:09.005Z",
+        "finished    2024-05-06T07:08:09.005Z",
+        "then        then_1",
+        "finally     last_1",
+        "failed ids  job_0 job_1 job_2 job_3 job_4 and 2 more",
+    ]
+
+
+@pytest.mark.parametrize(("failed", "shown"), [(0, None), (2, "job_0 job_1")])
+def test_status_shows_the_ids_of_failed_jobs(run, fake_dispatcher, failed, shown):
+    """A few ids are all shown, and without any there is no line."""
+    ids = tuple(f"job_{number}" for number in range(failed))
+    fake_dispatcher.set_batch_status("all", total=3, pending=1, failed=failed, failed_ids=ids)
+    lines = run("status", "all")[1].splitlines()
+    assert [line[12:] for line in lines if line.startswith("failed ids")] == [shown] * bool(shown)
+
+
+def test_status_prints_a_batch_as_json(run, fake_dispatcher):
+    """``--json`` prints the members of the wire format."""
+    fake_dispatcher.set_batch_status("all", total=4, pending=1, succeeded=3)
+    code, output, _ = run("status", "all", "--json")
+    told = json.loads(output)
+    assert code == 0
+    assert (told["id"], told["state"], told["succeeded"]) == ("all", "running", 3)
+    assert told["progress"] == {"done": 3, "total": 4}
+
+
+def batch_steps(monkeypatch, fake, *changes):
+    """Lets the batch ``all`` take a step with each wait for it."""
+    waiting = list(changes)
+    wait = Dispatcher.wait_batch
+
+    def look_again(self, id, timeout=None):
+        if waiting:
+            fake.set_batch_status(id, **waiting.pop(0))
+        return wait(self, id, timeout)
+
+    monkeypatch.setattr(Dispatcher, "wait_batch", look_again)
+
+
+def test_status_follows_a_batch(run, fake_dispatcher, monkeypatch):
+    """Where the output is no terminal, ``--watch`` prints a plain line for each step."""
+    fake_dispatcher.set_batch_status("all", total=4, pending=4)
+    changes = (
+        {"pending": 3, "succeeded": 1},
+        {},
+        {"pending": 1, "failed": 1, "cancelled": 1},
+        {"state": "failed"},
+    )
+    batch_steps(monkeypatch, fake_dispatcher, *changes)
+    code, output, errors = run("status", "all", "--watch")
+    assert (code, errors) == (0, "")
+    lines = output.splitlines()
+    assert lines[:4] == [
+        "running, 0/4 (0 %)",
+        "running, 1/4 (25 %)",
+        "running, 3/4 (75 %), 1 failed, 1 cancelled",
+        "batch      all",
+    ]
+    assert "\r" not in output
+
+
+def test_status_follows_a_batch_in_json(run, fake_dispatcher, monkeypatch):
+    """With ``--json`` each step is one line, the last one final, on a terminal too."""
+    fake_dispatcher.set_batch_status("all", total=2, pending=2)
+    batch_steps(monkeypatch, fake_dispatcher, {"pending": 1}, {"state": "succeeded"})
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    output = run("status", "all", "--watch", "--json")[1]
+    told = [json.loads(line) for line in output.splitlines()]
+    assert [(each["state"], each["pending"]) for each in told] == [
+        ("running", 2),
+        ("running", 1),
+        ("succeeded", 0),
+    ]
+
+
+def test_status_draws_a_bar_on_a_terminal(run, fake_dispatcher, monkeypatch):
+    """On a terminal the batch is one line that is drawn anew, and stays when it is full."""
+    fake_dispatcher.set_batch_status("all", total=4, pending=4)
+    batch_steps(monkeypatch, fake_dispatcher, {"pending": 2, "failed": 2}, {"state": "succeeded"})
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    code, output, errors = run("status", "all", "--watch")
+    assert (code, errors) == (0, "")
+    drawn, rest = output.split("\n", 1)
+    assert [line.rstrip() for line in drawn.split("\r")[1:]] == [
+        "[" + "." * 40 + "]    0 %  0/4",
+        "[" + "#" * 20 + "." * 20 + "]   50 %  2/4, 2 failed",
+        "[" + "#" * 40 + "]  100 %  4/4, 2 failed",
+    ]
+    assert rest.startswith("batch")
+
+
+def test_an_interrupted_bar_leaves_its_line(run, fake_dispatcher, monkeypatch):
+    """After Ctrl-C the prompt stands on a line of its own."""
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    fake_dispatcher.set_batch_status("all", total=4, pending=4)
+    monkeypatch.setattr(Dispatcher, "wait_batch", interrupted)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, output, _ = run("status", "all", "--watch")
+    assert code == 130
+    assert output.endswith("0/4\n")
+
+
+def test_status_does_not_follow_a_batch_that_has_ended(run, fake_dispatcher):
+    """A batch that has ended is shown once."""
+    fake_dispatcher.set_batch_status("all", state="cancelled")
+    assert run("status", "all", "--watch")[1] == run("status", "all")[1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (80, "[" + "#" * 20 + "." * 20 + "]   50 %  2/4"),
+        (30, "[" + "#" * 8 + "." * 8 + "]   50 %  2/4"),
+        (24, "[" + "#" * 5 + "." * 5 + "]   50 %  2/4"),
+        (23, " 50 %  2/4"),
+        (6, " 50 % "),
+    ],
+)
+def test_a_bar_fits_its_terminal(columns, line):
+    """A bar is as wide as there is room for; where there is little, only the text remains."""
+    assert bar(Progress(2, 4), "2/4", columns) == line
+
+
 # dispatcher cancel
+
+
+def test_cancel_falls_back_to_the_batch(run, fake_dispatcher):
+    """An id that is no job's is looked for among the batches; what runs is told."""
+    result = fake_dispatcher.batch([Job("a"), Job("b")], id="all")
+    fake_dispatcher.set_status(result.ids[0], state="running")
+    assert run("cancel", "all") == (0, "all: running, asked to stop (1 job still runs)\n", "")
+    fake_dispatcher.set_status(result.ids[0], state="succeeded")
+    assert run("cancel", "all") == (0, "all: cancelled\n", "")
+
+
+def test_cancel_tells_of_a_batch_that_has_ended(run, fake_dispatcher):
+    """A finished batch stays as it is."""
+    fake_dispatcher.set_batch_status("all", state="succeeded")
+    assert run("cancel", "all") == (0, "all: succeeded already\n", "")
+
+
+def test_cancel_prints_a_batch_as_json(run, fake_dispatcher):
+    """``--json`` prints the batch's status afterwards."""
+    fake_dispatcher.batch([Job("a")], id="all")
+    told = json.loads(run("cancel", "all", "--json")[1])
+    assert (told["state"], told["cancelled"]) == ("cancelled", 1)
 
 
 @pytest.mark.parametrize(

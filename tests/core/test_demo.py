@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from dispatcher_core.demo.limits import Limits
 from dispatcher_core.demo.play import Played, Survival
 from dispatcher_core.demo.screen import Screen
 from dispatcher_core.errors import DeliveryError, DispatcherError
-from dispatcher_core.status import JobStatus
+from dispatcher_core.status import BatchStatus, JobStatus, Progress
 
 PATIENCE = 60
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -121,19 +121,22 @@ def test_a_folder_as_json(demo, folder):
     assert (figures["files"], figures["words"], figures["bytes"]) == direct_count(texts)
     assert figures["skipped"] == {"binary": 2, "missing": 1, "special": 1}
     assert (figures["ok"], figures["problems"]) == (True, [])
-    assert figures["states"] == {"succeeded": 6, "refused": 1}
-    assert figures["attempts"] == {"1": 5, "3": 1}
+    assert figures["states"] == {"succeeded": 7, "refused": 1}
+    assert figures["attempts"] == {"1": 6, "3": 1}
+    assert figures["batch"].pop("seconds") >= 0
+    assert figures["batch"] == {"state": "succeeded", "total": 3, "succeeded": 3, "failed": 0}
     assert figures["failing_twice"] == {"state": "succeeded", "attempts": 3}
     assert figures["unknown"] == {"code": "unknown-job", "status": 422}
     assert figures["delayed"]["waited"] >= 1
     assert figures["killed"]["state"] == "succeeded"
     assert figures["seconds"] < 20
-    assert "files counted: 3 of 3" in errors
+    assert "a batch of 3 jobs is accepted" in errors
+    assert "files counted: 3 of 3\n" in errors
     assert demo.left_nothing()
 
 
 def test_on_a_terminal(demo, folder):
-    """On a terminal the progress is one line, rewritten and gone when the table comes."""
+    """On a terminal the progress is a bar, drawn anew and gone when the table comes."""
     ours, theirs = pty.openpty()
     process = demo.start(str(folder), stdout=theirs)
     os.close(theirs)
@@ -144,9 +147,9 @@ def test_on_a_terminal(demo, folder):
     assert process.wait(PATIENCE) == 0, process.stderr.read()
     process.stderr.close()
     shown = text.decode().replace("\r\n", "\n")
-    assert re.search(r"\rfiles dispatched: 3 of 3 *\rfiles counted: ", shown)
-    _, table = shown.split("files counted: 3 of 3")
-    assert "files counted: 3 of 3\n" not in shown
+    assert re.search(r"\r\[#+\]  100 %  files counted: 3 of 3 *\r\[#*\.+\]   33 %  results", shown)
+    _, table = shown.split("results fetched: 3 of 3")
+    assert not re.search(r"(counted|fetched): \d of 3\n", shown)
     assert re.match(r" *\r +\rstates  ", table)
     number, words, size = direct_count(
         [folder / "plain.txt", folder / "empty", *(folder / "below").iterdir()]
@@ -160,7 +163,7 @@ def test_by_default_it_reads_its_own_source(demo):
     """Without a folder it counts at least 50 source files of ours, and all is right."""
     code, output, errors = demo.run()
     assert (code, errors) == (0, "")
-    assert int(re.match(r"(\d+) text files of the ", output)[1]) >= 50
+    assert 50 <= int(re.match(r"(?:the first )?(\d+) text files of the ", output)[1]) <= 300
     assert re.search(r"^files counted: (\d+) of \1$", output, re.MULTILINE)
     assert re.search(r"^all right +yes", output, re.MULTILINE)
     assert demo.left_nothing()
@@ -249,12 +252,23 @@ def test_it_needs_the_other_packages():
     )
 
 
-def test_the_job_and_the_direct_count_agree(folder, limits):
+def test_the_job_and_the_direct_count_agree(folder, tmp_path, limits):
     """What a job counts line by line is what the survey counted in one piece."""
     for file in survey(str(folder), limits).files:
         expected = {"words": file.words, "bytes": file.size, "sha256": file.sha256}
-        assert jobs.count(str(file.path)) == expected
+        assert jobs.count(str(file.path), str(tmp_path / "note.json")) == expected
         assert hashlib.sha256(file.path.read_bytes()).hexdigest() == file.sha256
+
+
+def test_a_second_attempt_is_added_up_once(folder, tmp_path, limits):
+    """What is added up has each file once, however often it was counted."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    files = survey(str(folder), limits).files
+    for number, file in [*enumerate(files), (0, files[0])]:
+        jobs.count(str(file.path), str(notes / f"{number}.json"))
+    number, words, size = direct_count([file.path for file in files])
+    assert jobs.total(str(notes)) == {"files": number, "words": words, "bytes": size}
 
 
 def test_a_name_that_is_not_utf8(tmp_path, limits):
@@ -276,6 +290,14 @@ def test_it_stops_at_so_many_files(tmp_path, limits, monkeypatch):
     found = survey(str(tmp_path), limits)
     assert [file.path.name for file in found.files] == ["a", "b"]
     assert str(found).startswith("the first 2 text files of the folder")
+
+
+def test_of_its_own_files_it_takes_fewer(limits):
+    """Without a folder it stops at 300 files, which it says; all others are left alone."""
+    found = survey(None, limits)
+    assert found.most == files.MOST_OWN_FILES == 300
+    cut = replace(found, files=found.files[:50], most=50)
+    assert str(cut).startswith("the first 50 text files of the checkout")
 
 
 def test_a_file_that_is_too_large(tmp_path, limits, monkeypatch):
@@ -305,18 +327,21 @@ def test_the_time_is_up():
 
 
 @pytest.fixture
-def played(folder, limits):
+def played(folder, tmp_path, limits):
     """A survey of the folder, and what a run comes to in which all is right."""
     found = survey(str(folder), limits)
-    counts = [jobs.count(str(file.path)) for file in found.files]
+    counts = [jobs.count(str(file.path), str(tmp_path / "note")) for file in found.files]
+    number, words, size = direct_count([file.path for file in found.files])
+    total = {"files": number, "words": words, "bytes": size}
     survived = ended("demo-survive", result={"killed": 7, "ended": 8})
     return found, {
+        "batch": ended_batch(succeeded=number),
+        "total": ended("demo-total", result=total),
         "counted": [ended("demo-count", result=count) for count in counts],
         "stumbled": ended("demo-stumble", attempt=3),
         "delayed": ended("demo-later", started_at=NOW.replace(second=1)),
         "refused": DeliveryError("unknown", "unknown-job", status=422),
         "survival": Survival(survived, 7, 0.1),
-        "counting": 1.0,
     }
 
 
@@ -324,6 +349,13 @@ def ended(job: str, **facts) -> JobStatus:
     """The status of a job that succeeded, but for these facts."""
     usual = {"state": "succeeded", "attempt": 1, "started_at": NOW, "finished_at": NOW}
     return JobStatus(id="1", job=job, queue="default", created_at=NOW, **usual | facts)
+
+
+def ended_batch(succeeded: int, failed: int = 0) -> BatchStatus:
+    """The status of a batch of which so many jobs succeeded and failed."""
+    counters = {"pending": 0, "succeeded": succeeded, "failed": failed, "cancelled": 0}
+    total = succeeded + failed
+    return BatchStatus(id="1", state="succeeded", total=total, **counters, created_at=NOW)
 
 
 def problems_with(played: tuple[Survey, dict], **changes) -> list[str]:
@@ -340,6 +372,10 @@ def test_nothing_is_wrong(played):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
+        ({"batch": ended_batch(succeeded=4)}, "'succeeded': 4"),
+        ({"batch": ended_batch(succeeded=2, failed=1)}, "'failed': 1"),
+        ({"total": ended("t", state="failed")}, "t did not succeed"),
+        ({"total": ended("t", result={"files": 2, "words": 1, "bytes": 1})}, "t added up"),
         ({"stumbled": ended("s", attempt=1)}, "took 1 attempts"),
         ({"stumbled": ended("s", attempt=3, state="failed")}, "s did not succeed"),
         ({"delayed": ended("l")}, "waited 0.000 s"),
@@ -348,7 +384,19 @@ def test_nothing_is_wrong(played):
         ({"survival": Survival(ended("k", result={"killed": 7, "ended": 7}), 7, 0.1)}, "oddly"),
         ({"survival": Survival(ended("k", result={"killed": 6, "ended": 8}), 7, 0.1)}, "oddly"),
     ],
-    ids=["never failed", "failed", "at once", "accepted", "signature", "not killed", "another"],
+    ids=[
+        "one job more",
+        "one failed",
+        "no total",
+        "wrong total",
+        "never failed",
+        "failed",
+        "at once",
+        "accepted",
+        "signature",
+        "not killed",
+        "another",
+    ],
 )
 def test_a_scene_goes_wrong(played, changes, problem):
     """Each part of the demo that did not go as it should is a problem of its own."""
@@ -364,6 +412,29 @@ def test_a_file_is_miscounted(played):
         odd = ended("demo-count", result=first.result | {name: wrong})
         (text,) = problems_with(played, counted=[odd, *others])
         assert text.startswith(f"{str(found.files[0].path)!r} is miscounted")
+
+
+def test_a_file_that_was_not_read(played):
+    """A job that failed for its own file is one problem, and nothing else is wrong."""
+    found, facts = played
+    first, *others = facts["counted"]
+    counted = [replace(first, state="failed", result=None), *others]
+    total = direct_count([file.path for file in found.files[1:]])
+    result = dict(zip(("files", "words", "bytes"), total, strict=True))
+    (text,) = problems_with(
+        played,
+        counted=counted,
+        batch=ended_batch(succeeded=2, failed=1),
+        total=ended("demo-total", result=result),
+    )
+    assert text.startswith(f"{str(found.files[0].path)!r} was not counted")
+
+
+def test_progress_elsewhere_is_a_line():
+    """Where the output is no terminal, the progress is lines without a bar."""
+    stream = io.StringIO()
+    Screen(stream).progress("files counted:", Progress(2, 2))
+    assert stream.getvalue() == "files counted: 2 of 2\n"
 
 
 def test_what_a_stream_cannot_encode():

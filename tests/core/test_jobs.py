@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dispatcher_core import DispatcherError, InvalidJob, Job, job
 from dispatcher_core.jobs import MAX_DELAY
-from dispatcher_core.names import is_id, is_name, new_id
+from dispatcher_core.names import derived_id, is_id, is_name, new_id
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 
@@ -192,3 +192,17 @@ def test_new_ids_are_sorted_by_time():
     stamps = [each[:13] for each in ids]
     assert stamps == sorted(stamps)
     assert all(is_id(each) and uuid.UUID(each).variant == uuid.RFC_4122 for each in ids)
+
+
+def test_new_ids_are_uuids_of_version_7():
+    """Version and variant are those of RFC 9562."""
+    assert {uuid.UUID(new_id()).version for _ in range(100)} == {7}
+
+
+@given(st.lists(st.text("ab", min_size=1)), st.lists(st.text("ab", min_size=1)))
+def test_derived_ids_tell_their_parts_apart(first, second):
+    """The same parts give the same UUID of version 8, others another one."""
+    one, other = derived_id(first), derived_id(second)
+    assert (one == other) is (first == second)
+    assert is_id(one)
+    assert (uuid.UUID(one).version, uuid.UUID(one).variant) == (8, uuid.RFC_4122)

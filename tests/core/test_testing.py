@@ -4,23 +4,23 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from wsgiref.validate import validator
 
 import pytest
 
 from dispatcher_core import (
+    BatchClosed,
+    BatchStatus,
     Cancelled,
     Config,
     Dispatcher,
-    IdReused,
     InvalidJob,
     Job,
     JobError,
     NoCurrentJob,
     NotFound,
     Progress,
-    QueueFull,
     Request,
     Signer,
     WaitTimeout,
@@ -31,7 +31,6 @@ from dispatcher_core.testing import (
     FakeDispatcher,
     MemoryQueue,
     WSGISender,
-    check_queue,
     job_context,
 )
 from dispatcher_core.wire import decode_dispatch
@@ -42,12 +41,6 @@ SECRET = "A1b2" * 16
 @job("greet")
 def greet(name: str) -> None:
     """A job."""
-
-
-def message(id="job_1", **members):
-    """A job as a receiver decodes it."""
-    body = {"type": "dispatch", "job": "greet", **members}
-    return decode_dispatch(id, json.dumps(body).encode())
 
 
 # The fake dispatcher
@@ -265,6 +258,195 @@ def test_a_fake_has_the_coroutines():
     fake.assert_dispatched("greet", times=1)
 
 
+# The fake dispatcher and batches
+
+
+def test_a_fake_accepts_batches():
+    """A batch runs, its jobs wait, and its callbacks wait for it."""
+    fake = FakeDispatcher()
+    jobs, then = [Job("a"), Job("b", delay=60)], Job("t")
+    result = fake.batch(jobs, "mail", then=then)
+    assert (result.ok, result.state, result.ids) == (True, "running", (jobs[0].id, jobs[1].id))
+    status = fake.batch_status(result.id)
+    assert (status.state, status.total, status.pending) == ("running", 2, 2)
+    assert status.then_id == then.id
+    states = [fake.status(each).state for each in (*result.ids, then.id)]
+    assert states == ["queued", "scheduled", "scheduled"]
+    assert fake.batch([], then=Job("t")).state == "succeeded"
+
+
+def test_a_fake_answers_batches_as_a_backend():
+    """The same batch again is a duplicate with the ids that are kept; another is refused."""
+    fake = FakeDispatcher()
+    first = fake.batch([Job("a", {"n": 1})], id="mine")
+    again = fake.batch([Job("a", {"n": 1})], id="mine")
+    assert (again.duplicate, again.ids, again.state) == (True, first.ids, "running")
+    assert fake.batch([Job("a", {"n": 2})], id="mine").error.code == "id-reused"
+    assert fake.dispatch("a", id="mine").error.code == "id-reused"
+    assert fake.batch([Job("b", id=first.ids[0])]).error.code == "id-reused"
+    assert len(fake.batched) == 1
+    with pytest.raises(NotFound):
+        fake.batch_status("other")
+
+
+def test_a_fake_keeps_jobs_singly():
+    """With ``should_batch=False`` there are jobs and no batch."""
+    fake = FakeDispatcher()
+    result = fake.batch([Job("a")], should_batch=False)
+    again = fake.batch([Job("a")], should_batch=False, id=result.id)
+    assert (result.state, again.duplicate, again.ids) == ("running", True, result.ids)
+    assert fake.batch([], should_batch=False).state == "succeeded"
+    assert fake.status(result.ids[0]).batch_id is None
+    with pytest.raises(NotFound):
+        fake.batch_status(result.id)
+
+
+def test_single_jobs_and_batches_are_told_apart():
+    """What was dispatched is not batched, and the other way round."""
+    fake = FakeDispatcher()
+    fake.dispatch("single")
+    fake.batch([Job("a")])
+    assert [job.job for job in fake.dispatched] == ["single"]
+    assert [[job.job for job in batch.jobs] for batch in fake.batched] == [["a"]]
+    fake.assert_dispatched("a", times=0)
+    fake.assert_batched(["single"], times=0)
+
+
+def test_assert_batched_finds_batches():
+    """Batches are found by their jobs, their callbacks, and how many there are."""
+    fake = FakeDispatcher()
+    fake.batch([Job(greet, {"name": "Ada"}), Job("b", queue="own")], then=Job("t", {"x": (1, 2)}))
+    fake.batch([Job("b")], catch=Job("c"), finally_=Job(greet))
+    assert len(fake.assert_batched()) == 2
+    assert len(fake.assert_batched(times=2)) == 2
+    [batch] = fake.assert_batched(["greet", "b"], times=1)
+    assert batch.jobs[0].payload == {"name": "Ada"}
+    fake.assert_batched([greet, "b"], then="t", times=1)
+    fake.assert_batched([Job("greet", {"name": "Ada"}), Job("b", queue="own")])
+    fake.assert_batched(then=Job("t", {"x": (1, 2)}), times=1)
+    fake.assert_batched(catch="c", finally_=greet, times=1)
+    fake.assert_batched(["b", "greet"], times=0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"jobs": []},
+        {"jobs": ["greet"]},
+        {"jobs": ["b", "greet"]},
+        {"jobs": ["greet", "b", "b"]},
+        {"jobs": [Job("greet", {"name": "Bob"}), "b"]},
+        {"jobs": [Job("greet"), "b"]},
+        {"jobs": ["greet", Job("b", queue="other")]},
+        {"then": "other"},
+        {"then": Job("t", {"x": 1})},
+        {"catch": "t"},
+        {"finally_": "t"},
+        {"times": 0},
+        {"times": 2},
+    ],
+)
+def test_assert_batched_fails_with_what_there_is(arguments):
+    """A failed assertion lists the batches that were dispatched."""
+    fake = FakeDispatcher()
+    fake.batch([Job("greet", {"name": "Ada"}), Job("b")], then=Job("t"))
+    with pytest.raises(AssertionError, match=r"batched: \['greet', 'b'\] then 't'"):
+        fake.assert_batched(**arguments)
+
+
+def test_a_long_batch_is_listed_in_short():
+    """Of a failed assertion one can see where to look."""
+    fake = FakeDispatcher()
+    fake.batch([Job("a") for _ in range(200)])
+    with pytest.raises(AssertionError, match=r"'a' and 190 more\]$"):
+        fake.assert_batched(times=2)
+
+
+def test_a_batch_is_something_dispatched():
+    """``assert_nothing_dispatched`` sees batches too."""
+    fake = FakeDispatcher()
+    fake.batch([Job("a")])
+    with pytest.raises(AssertionError, match=r"expected no job, .*\['a'\]"):
+        fake.assert_nothing_dispatched()
+
+
+def test_a_batch_fails_on_demand():
+    """The next batch fails as it would in production; nothing of it is kept."""
+    fake = FakeDispatcher()
+    fake.fail_next("invalid-batch")
+    result = fake.batch([Job("a")])
+    assert (result.error.code, result.error.errors[0].at) == ("invalid-batch", 0)
+    fake.assert_nothing_dispatched()
+    assert fake.batch([Job("a")], id=result.id).ok
+
+
+def test_what_becomes_of_the_jobs_counts_in_the_batch():
+    """A batch follows from its jobs' states, its callbacks from the batch."""
+    fake = FakeDispatcher()
+    then, last = Job("t"), Job("f", delay=60)
+    result = fake.batch([Job("a"), Job("b")], then=then, finally_=last)
+    fake.set_status(result.ids[0], state="succeeded")
+    assert fake.batch_status(result.id).progress == Progress(1, 2)
+    with pytest.raises(WaitTimeout, match="still running, 50 % done"):
+        fake.wait_batch(result.id, timeout=5)
+    fake.set_status(result.ids[1], state="succeeded")
+    status = fake.wait_batch(result.id)
+    assert (status.state, status.succeeded, status.pending) == ("succeeded", 2, 0)
+    assert status.finished_at is not None
+    assert [fake.status(each.id).state for each in (then, last)] == ["queued", "scheduled"]
+
+
+def test_a_batch_status_can_be_set():
+    """It is what later questions are answered with, also for batches of others."""
+    fake = FakeDispatcher()
+    result = fake.batch([Job("a"), Job("b"), Job("c")])
+    fake.set_batch_status(result.id, pending=2, failed=1, failed_ids=("x",))
+    assert fake.batch_status(result.id).progress.done == 1
+    status = fake.set_batch_status(result.id, state="succeeded")
+    assert (status.state, status.pending, status.succeeded, status.failed) == (
+        "succeeded",
+        0,
+        2,
+        1,
+    )
+    assert status == replace(fake.batch_status(result.id), finished_at=status.finished_at)
+    other = fake.set_batch_status("other", state="cancelled", total=9, cancelled=9)
+    assert (other.total, other.cancelled, fake.wait_batch("other").state) == (9, 9, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"), [({"state": "queued"}, ValueError), ({"x": 1}, TypeError)]
+)
+def test_a_wrong_batch_status_is_refused(fields, error):
+    """A state or field that there is none of is the test's mistake."""
+    with pytest.raises(error):
+        FakeDispatcher().set_batch_status("mine", **fields)
+
+
+def test_a_fake_cancels_batches():
+    """What waits is cancelled, what runs is asked to stop."""
+    fake = FakeDispatcher()
+    result = fake.batch([Job("a"), Job("b")])
+    fake.set_status(result.ids[0], state="running")
+    status = fake.cancel_batch(result.id)
+    assert (status.state, status.pending, status.cancelled) == ("running", 1, 1)
+    assert fake.status(result.ids[0]).cancel_requested
+    fake.set_status(result.ids[0], state="succeeded")
+    assert fake.batch_status(result.id).state == "cancelled"
+
+
+def test_a_fake_takes_a_series():
+    """A series of batches is recorded as such, from a coroutine too."""
+    fake = FakeDispatcher()
+
+    async def use():
+        return [result async for result in fake.abatches([Job("a") for _ in range(5)], 2)]
+
+    assert [len(result.ids) for result in fake.batches([Job("a") for _ in range(3)], 2)] == [2, 1]
+    assert [len(result.ids) for result in asyncio.run(use())] == [2, 2, 1]
+    assert len(fake.batched) == 5
+
+
 # The pytest plugin
 
 module_global = Dispatcher.from_env()
@@ -332,98 +514,6 @@ def test_the_plugin_works_in_a_project_of_its_own(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
-
-
-# The queue in memory
-
-
-def test_the_memory_queue_conforms():
-    """The queue in memory passes the suite that every queue passes."""
-    check_queue(MemoryQueue)
-
-
-def test_a_memory_queue_is_made_from_a_url():
-    """Each is its own."""
-    first, second = MemoryQueue.from_url("memory:"), MemoryQueue.from_url("memory:")
-    first.put(message())
-    assert first.find_job("job_1") is not None
-    assert second.find_job("job_1") is None
-
-
-def test_a_full_memory_queue_refuses():
-    """Jobs that wait count, finished ones do not; a known job is never refused."""
-    queue = MemoryQueue(max_jobs=2)
-    assert queue.put(message("a"))
-    assert queue.put(message("b", delay=60))
-    with pytest.raises(QueueFull):
-        queue.put(message("c"))
-    assert queue.put(message("a")) is False
-    queue.cancel_job("a")
-    assert queue.put(message("c"))
-
-
-def test_a_memory_queue_reads_the_time():
-    """A delay is counted from the moment of the put, in milliseconds."""
-    now = datetime(2024, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
-    queue = MemoryQueue(now=lambda: now)
-    queue.put(message(delay=1.5))
-    status = queue.find_job("job_1")
-    assert status.created_at == now.replace(microsecond=123_000)
-    assert status.available_at - status.created_at == timedelta(seconds=1.5)
-
-
-class Forgetful(MemoryQueue):
-    """Accepts an id twice."""
-
-    def put(self, job):
-        """Keep it, whether it is known or not."""
-        if self.find_job(job.id) is not None:
-            return True
-        return super().put(job)
-
-
-class Confused(MemoryQueue):
-    """Takes another job for the same."""
-
-    def put(self, job):
-        """Never say that an id is used."""
-        try:
-            return super().put(job)
-        except IdReused:
-            return False
-
-
-class Impatient(MemoryQueue):
-    """Ignores delays."""
-
-    def put(self, job):
-        """Put it without its delay."""
-        return super().put(replace(job, delay=0.0))
-
-
-class Exact(MemoryQueue):
-    """Tells times that do not survive being sent."""
-
-    def find_job(self, id):
-        """Add some microseconds."""
-        status = super().find_job(id)
-        at = None if status is None else status.created_at.replace(microsecond=1)
-        return None if status is None else replace(status, created_at=at)
-
-
-class Stubborn(MemoryQueue):
-    """Does not cancel."""
-
-    def cancel_job(self, id):
-        """Leave it as it is."""
-        return self.find_job(id)
-
-
-@pytest.mark.parametrize("queue", [Forgetful, Confused, Impatient, Exact, Stubborn])
-def test_the_suite_finds_a_wrong_queue(queue):
-    """A queue that breaks one of the rules does not pass."""
-    with pytest.raises(AssertionError):
-        check_queue(queue)
 
 
 # Sending into a WSGI application
@@ -629,6 +719,63 @@ def test_resources_are_handed_on():
     with job_context(resources={"pool": 1}, batch_id="b"):
         assert current_job().resources == {"pool": 1}
         assert current_job().batch_id == "b"
+
+
+def split(parts):
+    """A handler that adds to its batch."""
+    current = current_job()
+    assert current.batch().state == "running"
+    return current.add_to_batch(Job("part", {"n": number}) for number in range(parts))
+
+
+def test_a_handler_adds_to_its_batch():
+    """What it adds is recorded with the ids that it gets, and the batch grows."""
+    with job_context(id="mine", batch_id="b") as context:
+        ids = split(2) + split(1)
+        assert [job.payload["n"] for job in context.added] == [0, 1, 0]
+        assert [job.id for job in context.added] == list(ids)
+        assert (current_job().batch().id, current_job().batch().pending) == ("b", 4)
+    with job_context(id="mine", batch_id="b"):
+        assert split(3) == ids
+    with job_context(id="other", batch_id="b"):
+        assert not {*split(3)} & {*ids}
+
+
+def test_a_handler_sees_its_batch():
+    """A batch that is given is the one that the job belongs to."""
+    batch = BatchStatus(
+        id="b",
+        state="failed",
+        total=2,
+        pending=0,
+        succeeded=1,
+        failed=1,
+        cancelled=0,
+        created_at=datetime.now(UTC),
+    )
+    with job_context(batch=batch) as context:
+        assert (current_job().batch_id, current_job().batch()) == ("b", batch)
+        with pytest.raises(BatchClosed):
+            current_job().add_to_batch([Job("part")])
+    assert context.added == []
+
+
+def test_a_job_without_a_batch_adds_nothing():
+    """There is no batch to be told or added to."""
+    with job_context() as context:
+        assert current_job().batch() is None
+        with pytest.raises(BatchClosed):
+            current_job().add_to_batch([Job("part")])
+    assert context.added == []
+
+
+def test_only_jobs_are_added_to_a_batch():
+    """What is no ``Job`` is the handler's mistake, and nothing is added."""
+    with job_context(batch_id="b") as context:
+        for wrong in ([Job("part"), "part"], "part", 7):
+            with pytest.raises(InvalidJob, match="Job"):
+                current_job().add_to_batch(wrong)
+    assert context.added == []
 
 
 @pytest.mark.parametrize(("done", "total"), [(-1, 1), (1, -1), (1.0, 2), (True, 2), ("1", 2)])

@@ -22,6 +22,7 @@ from dispatcher_local_queue.claims import Claim, Claims
 from dispatcher_local_queue.database import Database
 from dispatcher_local_queue.liveness import new_life_id
 from dispatcher_local_queue.registry import KnownWorker, Registry
+from dispatcher_local_queue.wakeup import Bells
 
 APPLICATIONS = Path(__file__).parent / "applications"
 PATIENCE = 20.0  # seconds that a slow machine may take
@@ -94,7 +95,8 @@ class Jobs:
         """Everything that the table has of a job."""
         with self.database.read() as connection:
             cursor = connection.execute("SELECT * FROM job WHERE id = ?", (id,))
-            return dict(zip([each[0] for each in cursor.description], cursor.fetchone()))
+            names = [each[0] for each in cursor.description]
+            return dict(zip(names, cursor.fetchone(), strict=True))
 
     def change(self, id: str, **columns: object) -> None:
         """Set columns of a job, as if its past had been another one."""
@@ -200,13 +202,21 @@ def registry(database) -> Registry:
 
 
 @pytest.fixture
-def enter(database, registry) -> Callable[..., Claims]:
+def bells(database) -> Iterator[Bells]:
+    """The queue's pipes."""
+    bells = Bells(database.files)
+    yield bells
+    bells.close()
+
+
+@pytest.fixture
+def enter(database, registry, bells) -> Callable[..., Claims]:
     """Enters a worker into the registry and gives what it claims with."""
 
     def enter(worker_id: str | None = None, supervisor_id: str = "boss") -> Claims:
         id = worker_id or new_life_id()
         registry.enter(id, supervisor_id, os.getpid())
-        return Claims(database, id)
+        return Claims(database, id, bells)
 
     return enter
 
@@ -285,10 +295,10 @@ def start_work(tmp_path, environment, jobs) -> Iterator[Callable[..., Work]]:
             **more: str,
         ) -> Work:
             log = tmp_path / f"work-{new_life_id()}.log"
+            options = [*arguments, "--app-dir", str(app_dir)]
             with log.open("wb") as stderr:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "dispatcher_core", "work", *arguments]
-                    + ["--app-dir", str(app_dir)],
+                    [sys.executable, "-m", "dispatcher_core", "work", *options],
                     cwd=tmp_path,
                     env=environment | more,
                     stdin=subprocess.DEVNULL,

@@ -130,10 +130,10 @@ def test_a_newer_schema_is_refused(database, path) -> None:
 def test_a_file_of_another_program_is_refused(foreign, database) -> None:
     """A SQLite file that is not ours is named, and not one byte of it changes."""
     before = foreign.read_bytes()
+    reason = r"queue\.sqlite3 is a SQLite database of another"
     for access in (database.read, database.write):
-        with pytest.raises(QueueError, match=r"queue\.sqlite3 is a SQLite database of another"):
-            with access():
-                pass
+        with pytest.raises(QueueError, match=reason), access():
+            pass
     assert foreign.read_bytes() == before
 
 
@@ -141,9 +141,9 @@ def test_a_file_of_another_program_is_refused(foreign, database) -> None:
 def test_what_is_no_database_is_refused(text, path, database) -> None:
     """A file that SQLite cannot read is named, and stays as it is."""
     path.write_text(text)
-    with pytest.raises(QueueError, match=r"queue\.sqlite3 is no SQLite database"):
-        with database.read():
-            pass
+    reason = r"queue\.sqlite3 is no SQLite database"
+    with pytest.raises(QueueError, match=reason), database.read():
+        pass
     assert path.read_text() == text
 
 
@@ -162,9 +162,9 @@ def test_a_damaged_file(database, path) -> None:
         file.write(b"\xff" * (file.seek(0, os.SEEK_END) - size))
         file.seek(size)
         file.write(b"\xff" * (path.stat().st_size - size))
-    with pytest.raises(QueueError, match=r"queue\.sqlite3 is damaged: restore it"):
-        with database.read() as connection:
-            connection.execute("SELECT * FROM worker").fetchall()
+    reason = r"queue\.sqlite3 is damaged: restore it"
+    with pytest.raises(QueueError, match=reason), database.read() as connection:
+        connection.execute("SELECT * FROM worker").fetchall()
 
 
 def test_an_empty_file_becomes_a_queue(path, database) -> None:
@@ -187,17 +187,16 @@ def test_a_missing_folder(tmp_path) -> None:
 def test_a_folder_in_place_of_the_file(path, database) -> None:
     """A folder where the file ought to be is an error of ours."""
     path.mkdir()
-    with pytest.raises(QueueError, match=r"queue\.sqlite3"):
-        with database.read():
-            pass
+    with pytest.raises(QueueError, match=r"queue\.sqlite3"), database.read():
+        pass
 
 
 def test_a_file_in_place_of_the_folder(path, database) -> None:
     """A file where the folder of locks ought to be is an error of ours."""
     path.with_name("queue.sqlite3.d").write_text("")
-    with pytest.raises(QueueUnavailable, match=r"queue\.sqlite3.*File exists"):
-        with database.read():
-            pass
+    reason = r"queue\.sqlite3.*File exists"
+    with pytest.raises(QueueUnavailable, match=reason), database.read():
+        pass
 
 
 def test_a_folder_that_may_not_be_written(script, closed_folder) -> None:
@@ -269,9 +268,8 @@ def test_a_read_sees_one_moment(database, path) -> None:
 
 def test_connections_are_used_again(database) -> None:
     """One after the other, blocks share a connection; one within another gets its own."""
-    with database.read() as first:
-        with database.read() as inner:
-            assert inner is not first
+    with database.read() as first, database.read() as inner:
+        assert inner is not first
     with database.write() as second:
         assert second in (first, inner)
 

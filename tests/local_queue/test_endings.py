@@ -20,7 +20,8 @@ def end(claimed, database):
                 connection.execute("UPDATE job SET cancel_requested = 1")
             token, moment = claim.token, now or now_ms()
             written = write_ending(connection, claim.seq, token, ending, moment)
-        return written, claim
+        assert written.woken == set()
+        return written.ending, claim
 
     return end
 

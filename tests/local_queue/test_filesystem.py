@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher_core import QueueError
+from dispatcher_core import QueueError, QueueUnavailable
+from dispatcher_local_queue import SQLiteQueue
 from dispatcher_local_queue.filesystem import check_file_system, file_system_of
 
 TABLE = """\
@@ -15,6 +16,8 @@ TABLE = """\
 28 25 0:24 / /mnt/two\\040words rw - cifs //server/share rw
 29 25 0:25 / /mnt/donn\u00e9es rw - fuse.sshfs host: rw
 30 25 0:26 / /host rw - virtiofs shared rw
+34 25 0:26 / /wsl rw - 9p drives rw
+35 25 0:27 / /mnt/tab\011and\134backslash rw - nfs server:/odd rw
 31 25 8:3 / /over rw - nfs4 server:/old rw
 32 31 8:4 / /over rw - btrfs /dev/sdc rw
 """
@@ -39,6 +42,7 @@ def mounts(tmp_path) -> Path:
         ("/data/local/queue", "xfs"),
         ("/mnt/two words/queue", "cifs"),
         ("/mnt/donn\u00e9es", "fuse.sshfs"),
+        ("/mnt/tab\tand\\backslash", "nfs"),
         ("/over/queue", "btrfs"),
     ],
 )
@@ -54,12 +58,32 @@ def test_a_network_file_system_is_refused(folder, mounts) -> None:
         check_file_system(Path(folder), mounts)
 
 
-def test_a_folder_of_the_host_is_warned_of(mounts, caplog) -> None:
+@pytest.mark.parametrize(("folder", "kind"), [("/host/queue", "virtiofs"), ("/wsl", "9p")])
+def test_a_folder_of_the_host_is_warned_of(folder, kind, mounts, caplog) -> None:
     """A folder that a virtual machine shares with its host may work, so it is a warning."""
     with caplog.at_level(logging.WARNING, "dispatcher.queue"):
-        check_file_system(Path("/host/queue"), mounts)
-    assert "/host/queue" in caplog.text
-    assert "virtiofs" in caplog.text
+        check_file_system(Path(folder), mounts)
+    assert folder in caplog.text
+    assert f"({kind})" in caplog.text
+
+
+def test_a_link_to_a_network(tmp_path) -> None:
+    """A link counts as the place to which it leads."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").symlink_to(tmp_path / "far")
+    table = tmp_path / "mountinfo"
+    table.write_text(f"25 1 8:1 / / rw - ext4 a rw\n26 25 0:1 / {tmp_path}/far rw - cifs b rw\n")
+    with pytest.raises(QueueError, match=r"near is on a network file system \(cifs\)"):
+        check_file_system(tmp_path / "near", table)
+
+
+def test_a_link_to_itself(tmp_path, mounts, message) -> None:
+    """A link that leads nowhere is no error of its own; what is put there is refused clearly."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    check_file_system(loop, mounts)
+    with pytest.raises(QueueUnavailable, match=r"Too many levels of symbolic links; let this"):
+        SQLiteQueue(loop / "queue.sqlite3").put(message())
 
 
 def test_a_local_file_system_is_fine(mounts, caplog) -> None:

@@ -31,7 +31,8 @@ def test_a_dead_workers_job_starts_again(jobs, claimed, registry, database) -> N
     claim = claimed("add", {"a": 1}, queue="sums")
     path = database.files.worker_lock("ada")
     path.touch()
-    assert registry.recover("ada") == [Recovered(claim.id, "add", "sums", "queued")]
+    (recovered,) = registry.recover("ada")
+    assert recovered == Recovered(claim.id, "add", "queued", frozenset({"sums"}))
     row = jobs.row(claim.id)
     assert (row["state"], row["attempt"], row["kills"], row["worker"]) == ("queued", 0, 1, None)
     assert registry.workers() == []

@@ -6,7 +6,6 @@ import signal
 
 import pytest
 
-from dispatcher_local_queue import signals as module
 from dispatcher_local_queue.signals import Signals
 
 
@@ -37,7 +36,7 @@ def test_a_request_to_stop(signals, number) -> None:
 def test_quick_repetitions_count_once(signals, monkeypatch) -> None:
     """A second signal counts a second later: a terminal and a manager may both pass one on."""
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("dispatcher_local_queue.signals.time.monotonic", lambda: now[0])
     counts = []
     for now[0] in (100.0, 100.1, 100.9, 101.1):
         signal.raise_signal(signal.SIGTERM)

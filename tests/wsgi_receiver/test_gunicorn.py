@@ -1,5 +1,6 @@
 """The receiver under gunicorn, with processes and threads."""
 
+import json
 import sqlite3
 import time
 from collections import Counter
@@ -13,6 +14,15 @@ LISTENING = r"Listening at: http://127\.0\.0\.1:(\d+)"
 def body(number: int) -> bytes:
     """A dispatch that only this number has."""
     return b'{"type":"dispatch","job":"send-mail","payload":{"to":"%d"}}' % number
+
+
+def batch(number: int, jobs: int) -> bytes:
+    """A batch of so many jobs that only this number has."""
+    items = [
+        {"id": f"job-{number}-{place}", "job": "send-mail", "payload": {"to": f"{number}@{place}"}}
+        for place in range(jobs)
+    ]
+    return json.dumps({"type": "dispatch.batch", "jobs": items}).encode()
 
 
 @pytest.fixture
@@ -51,6 +61,42 @@ def test_jobs_from_many_threads_are_each_put_once(server, browser, tmp_path):
         ids = [row[0] for row in database.execute("SELECT id FROM job")]
     database.close()
     assert sorted(ids) == sorted(f"job-{number}" for number in range(40))
+
+
+def test_batches_from_many_threads_are_each_put_once(server, browser, tmp_path):
+    """Each of 12 batches that come three times over is taken once, with all its jobs."""
+    bodies = {number: batch(number, 100) for number in range(12)}
+    with ThreadPoolExecutor(8) as threads:
+        replies = list(
+            threads.map(
+                lambda number: browser.signed(
+                    "POST", "/dispatch/batch", bodies[number], f"batch-{number}"
+                ),
+                [number for number in bodies for _ in range(3)],
+            )
+        )
+    assert Counter(reply.status for reply in replies) == {202: 12, 200: 24}
+    for reply in replies:
+        number = reply.json["id"].removeprefix("batch-")
+        assert reply.json["ids"] == [f"job-{number}-{place}" for place in range(100)]
+    status = browser.signed("GET", "/batches/batch-7").json
+    assert (status["state"], status["total"], status["pending"]) == ("running", 100, 100)
+    assert browser.signed("DELETE", "/batches/batch-7").json["cancelled"] == 100
+    assert server.stop() == 0
+    with sqlite3.connect(tmp_path / "queue.sqlite3") as database:
+        counts = dict(database.execute("SELECT state, count(*) FROM job GROUP BY state"))
+    database.close()
+    assert counts == {"queued": 1100, "cancelled": 100}
+
+
+def test_the_largest_batch_is_taken(browser):
+    """10,000 jobs, over a MiB of them, go through in one request; 10,001 do not."""
+    reply = browser.signed("POST", "/dispatch/batch", batch(1, 10_000), "batch-1")
+    assert (reply.status, len(reply.json["ids"])) == (202, 10_000)
+    assert browser.signed("GET", "/batches/batch-1").json["total"] == 10_000
+    reply = browser.signed("POST", "/dispatch/batch", batch(2, 10_001), "batch-2")
+    assert reply.refusal == (413, "too-large")
+    assert browser.signed("GET", "/batches/batch-2").status == 404
 
 
 def test_a_job_is_followed_and_cancelled(browser):

@@ -27,9 +27,11 @@ EXPECTED = [
     (UnknownJob("x"), 422, "unknown-job"),
     (InvalidPayload("x"), 422, "invalid-payload"),
     (RequestError("x", "invalid-request"), 422, "invalid-request"),
+    (Refusal("x", "invalid-batch"), 422, "invalid-batch"),
     (IdReused("x"), 422, "id-reused"),
     (QueueFull("x"), 429, "queue-full"),
     (QueueUnavailable("x"), 503, "unavailable"),
+    (Refusal("x", "unavailable"), 503, "unavailable"),
 ]
 
 
@@ -74,6 +76,13 @@ def test_what_a_queue_says_of_itself_is_not_told(kind):
     answer = problem(kind("INSERT INTO job: /var/lib/jobs.sqlite3"), 5.0)
     assert "INSERT" not in answer.content["detail"]
     assert "/var" not in answer.content["detail"]
+
+
+def test_a_refusal_of_the_receiver_is_told_in_its_own_words():
+    """What the receiver itself refuses says why, and may add members to the document."""
+    error = Refusal("two are enough", "unavailable", members={"most": 2})
+    content = problem(error, 5.0).content
+    assert (content["detail"], content["most"]) == ("two are enough", 2)
 
 
 def test_an_internal_error_has_no_details():

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from dispatcher_core import Cancelled, Fail, Retry, current_job, job
+from dispatcher_local_queue.liveness import birth_of
 
 SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
 
@@ -107,7 +108,7 @@ def litter(folder: str) -> bool:
     """Whether what the first run left behind runs on beside the second one."""
     child = Path(folder) / "child"
     if child.exists():
-        return Path(f"/proc/{child.read_text()}").exists()
+        return birth_of(int(child.read_text())) != ""
     child.write_text(str(subprocess.Popen(SLEEPER).pid))
     os._exit(9)
 

@@ -7,10 +7,13 @@ One application sends with :class:`Dispatcher`, the other marks what may run wit
 from importlib.metadata import version as _version
 
 from .aliases import AliasRegistry
+from .batch_wire import BatchMessage
 from .config import Alias, Backend, Config
 from .context import JobContext, current_job
 from .dispatcher import Dispatcher
 from .errors import (
+    BatchClosed,
+    BatchFault,
     ConfigError,
     DeliveryError,
     DispatcherError,
@@ -37,13 +40,18 @@ from .outcomes import Cancelled, Fail, JobTimeout, Retry
 from .protocols import Queue, Request, Response, Sender
 from .result import Result
 from .signing import Signer
-from .status import JobError, JobState, JobStatus, Pong, Progress
+from .status import BatchState, BatchStatus, JobError, JobState, JobStatus, Pong, Progress
 from .wire import JobMessage
 
 __all__ = [
     "Alias",
     "AliasRegistry",
     "Backend",
+    "BatchClosed",
+    "BatchFault",
+    "BatchMessage",
+    "BatchState",
+    "BatchStatus",
     "Cancelled",
     "Config",
     "ConfigError",

@@ -1,18 +1,30 @@
 """What the answers of a backend mean."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 
-from .errors import DeliveryError
+from .batch_wire import decode_batch_status
+from .errors import BatchFault, DeliveryError, NotFound
 from .jsontext import load
+from .names import is_id
 from .protocols import Response
 from .result import Result
-from .status import STATES, JobStatus, Pong
+from .status import STATES, BatchStatus, JobStatus, Pong
 from .wire import decode_status, parse_time
 
-__all__ = ["RETRYABLE", "accepted", "answer_of", "job_status", "pong", "retry_after"]
+__all__ = [
+    "RETRYABLE",
+    "accepted",
+    "accepted_batch",
+    "answer_of",
+    "batch_status",
+    "job_status",
+    "pong",
+    "retry_after",
+]
 
 RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
 """The HTTP statuses after which another try may end better."""
@@ -20,7 +32,10 @@ RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
 _CODE = re.compile(r"[a-z][a-z-]{0,39}")
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MAX_TEXT = 500
+_FAULTS_TOLD = 3
 _CHECK_URL = "check that the backend's URL is the one where its receiver is mounted"
+
+Status = TypeVar("Status", JobStatus, BatchStatus)
 
 # What to do, seen from this side; of all other problems the backend's own words say it.
 _ADVICE = {
@@ -62,29 +77,40 @@ def accepted(id: str, response: Response, now: float) -> Result:
         DeliveryError: it says no, or is no answer to this dispatch.
     """
     answer = answer_of(response, now)
-    if answer.get("id") != id:
-        raise _bad_answer(response, "it is about another id")
-    state = answer.get("state")
-    if not isinstance(state, str) or state not in STATES:
-        raise _bad_answer(response, "it has no state that is known here")
-    duplicate = answer.get("duplicate") is True
-    return Result(id=id, ids=(id,), state=state, duplicate=duplicate, response=answer)
+    return _result(id, (id,), response, answer)
+
+
+def accepted_batch(id: str, response: Response, now: float) -> Result:
+    """The result of the dispatch of a batch: the answer must name the jobs' ids too.
+
+    Raises:
+        DeliveryError: it says no, or is no answer to this dispatch.
+    """
+    answer = answer_of(response, now)
+    ids = answer.get("ids")
+    if not isinstance(ids, list) or not all(isinstance(each, str) and is_id(each) for each in ids):
+        raise _bad_answer(response, 'it has no "ids" of jobs')
+    return _result(id, tuple(ids), response, answer)
 
 
 def job_status(id: str, response: Response, now: float) -> JobStatus:
     """The job's status in an answer.
 
     Raises:
+        NotFound: the backend knows no such job.
         DeliveryError: it says no, or is no answer to this question.
     """
-    answer = answer_of(response, now)
-    try:
-        status = decode_status(answer)
-    except ValueError as error:
-        raise _bad_answer(response, str(error)) from None
-    if status.id != id:
-        raise _bad_answer(response, "it is about another id")
-    return status
+    return _status("job", decode_status, id, response, now)
+
+
+def batch_status(id: str, response: Response, now: float) -> BatchStatus:
+    """The batch's status in an answer.
+
+    Raises:
+        NotFound: the backend knows no such batch.
+        DeliveryError: it says no, or is no answer to this question.
+    """
+    return _status("batch", decode_batch_status, id, response, now)
 
 
 def pong(response: Response, now: float) -> Pong:
@@ -131,18 +157,52 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return max(0.0, aware.timestamp() - now)
 
 
+def _result(
+    id: str, ids: tuple[str, ...], response: Response, answer: Mapping[str, object]
+) -> Result:
+    if answer.get("id") != id:
+        raise _bad_answer(response, "it is about another id")
+    state = answer.get("state")
+    if not isinstance(state, str) or state not in STATES:
+        raise _bad_answer(response, "it has no state that is known here")
+    duplicate = answer.get("duplicate") is True
+    return Result(id=id, ids=ids, state=state, duplicate=duplicate, response=answer)
+
+
+def _status(
+    what: str,
+    decode: Callable[[Mapping[str, object]], Status],
+    id: str,
+    response: Response,
+    now: float,
+) -> Status:
+    try:
+        status = decode(answer_of(response, now))
+    except ValueError as error:
+        raise _bad_answer(response, str(error)) from None
+    except DeliveryError as error:
+        if error.code == "not-found":
+            raise NotFound(f"the backend knows no {what} by the id {id}") from None
+        raise
+    if status.id != id:
+        raise _bad_answer(response, "it is about another id")
+    return status
+
+
 def _refusal(response: Response, now: float) -> DeliveryError:
     if 200 <= response.status < 300:
         return _bad_answer(response, "its status is not one that a receiver answers")
     problem = _problem(response)
     code = str(problem.get("code", "rejected"))
     outcome = f"the backend answered {response.status}" + f" {code}" * bool(problem)
-    reason = _reason(response, problem)
+    faults = tuple(_faults(problem.get("errors")))
+    parts = (outcome, _reason(response, problem), _told(faults))
     return DeliveryError(
-        f"{outcome}: {reason}" if reason else outcome,
+        ": ".join(part for part in parts if part),
         code,
         status=response.status,
         retry_after=retry_after(response.headers, now),
+        errors=faults,
     )
 
 
@@ -157,6 +217,25 @@ def _reason(response: Response, problem: Mapping[str, object]) -> str:
 def _redirection(response: Response) -> str:
     target = _readable(response.headers.get("location")) or "nowhere"
     return f"it redirects to {target}: if that is right, make it the backend's URL"
+
+
+def _faults(errors: object) -> Iterator[BatchFault]:
+    """The jobs that a problem document lists as faulty; what is no such entry is skipped."""
+    for error in errors if isinstance(errors, list) else ():
+        if isinstance(error, dict) and isinstance(at := error.get("at"), int | str):
+            place = _readable(at) if isinstance(at, str) else at
+            yield BatchFault(place, _readable(error.get("code")), _readable(error.get("detail")))
+
+
+def _told(faults: Sequence[BatchFault]) -> str:
+    """The first faults in words."""
+    told = [f"{_place(fault)}: {fault.detail or fault.code}" for fault in faults[:_FAULTS_TOLD]]
+    more = len(faults) - len(told)
+    return "; ".join(told + [f"and {more} more"] * bool(more))
+
+
+def _place(fault: BatchFault) -> str:
+    return f"jobs[{fault.at}]" if isinstance(fault.at, int) else fault.at
 
 
 def _problem(response: Response) -> dict[str, object]:

@@ -1,12 +1,14 @@
 """What a handler may know of the job that it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
 from .errors import NoCurrentJob
+from .jobs import Job, each_job
+from .status import BatchStatus
 
 __all__ = ["JobContext", "JobReporter", "current_job", "running"]
 
@@ -19,6 +21,12 @@ class JobReporter(Protocol):
 
     def cancel_requested(self) -> bool:
         """Whether the running job was asked to stop."""
+
+    def batch(self) -> BatchStatus | None:
+        """The batch of the running job, None without one."""
+
+    def add_to_batch(self, jobs: Sequence[Job]) -> tuple[str, ...]:
+        """Add jobs to the batch of the running job; gives their ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +68,27 @@ class JobContext:
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
                 raise ValueError(f"progress is counted in whole numbers from 0, not {number!r}")
         self.reporter.report_progress(done, total)
+
+    def batch(self) -> BatchStatus | None:
+        """The batch that the job belongs to, as it is now; None without one."""
+        return self.reporter.batch()
+
+    def add_to_batch(self, jobs: Iterable[Job]) -> tuple[str, ...]:
+        """Add jobs to the batch that this job belongs to, which then waits for them too.
+
+        Their ids are made from this job's id and their order, so that another attempt adds
+        nothing twice.
+
+        Returns:
+            The ids, in order.
+
+        Raises:
+            BatchClosed: the job has no batch, or the batch is finished or cancelled.
+            UnknownJob: a name that nothing is registered for here.
+            InvalidPayload: a payload that does not fit its handler.
+            InvalidJob: one of them is no ``Job``.
+        """
+        return self.reporter.add_to_batch(tuple(each_job(jobs)))
 
 
 _current: ContextVar[JobContext] = ContextVar("dispatcher_job")

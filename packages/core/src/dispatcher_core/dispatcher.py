@@ -1,27 +1,22 @@
 """The sending side: dispatch jobs to another application, and ask what became of them."""
 
-import logging
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Self, cast
 
-from .answers import accepted, job_status, pong
-from .background import in_thread
+from .background import in_thread, without_blocking
+from .batching import BatchTerms
+from .client import Client
 from .config import Config
-from .delivery import Call, Delivery
-from .errors import DeliveryError, InvalidJob, NotFound
+from .delivery import Delivery
+from .errors import InvalidJob
 from .jobs import Delay, Job, valid_id, valid_queue
 from .plugins import SENDERS, load_plugin
 from .protocols import Sender
 from .result import Result
 from .signing import Signer
-from .status import JobStatus, Pong
-from .waiting import Waiting
-from .wire import MAX_JOB_BODY, encode_dispatch
+from .status import BatchStatus, JobStatus, Pong
 
 __all__ = ["Dispatcher"]
-
-logger = logging.getLogger("dispatcher")
 
 
 class Dispatcher:
@@ -85,20 +80,91 @@ class Dispatcher:
         """
         message = _message(job, payload, delay, priority, id)
         valid_queue(queue)
-        delivery = self._delivery()
-        now = datetime.fromtimestamp(delivery.clock.now(), UTC)
-        body = encode_dispatch(message, queue, now)
-        if len(body) > MAX_JOB_BODY:
-            raise InvalidJob(
-                f"the job has {len(body)} bytes as JSON, over the limit of {MAX_JOB_BODY}:"
-                " store what is large elsewhere and send where it is"
-            )
-        try:
-            response = delivery.send(Call("POST", "/dispatch", message.id, body))
-            return accepted(message.id, response, delivery.clock.now())
-        except DeliveryError as error:
-            logger.error("job %s (%s) not dispatched: %s", message.id, message.name, error.code)
-            return Result(id=message.id, ids=(message.id,), error=error)
+        return self._client().dispatch(message, queue)
+
+    def batch(
+        self,
+        jobs: Iterable[Job],
+        queue: str = "default",
+        should_batch: bool = True,
+        *,
+        then: Job | None = None,
+        catch: Job | None = None,
+        finally_: Job | None = None,
+        allow_failures: bool = False,
+        id: str | None = None,
+    ) -> Result:
+        """Have the backend run many jobs, accepted all together or not at all.
+
+        What comes of them is one outcome, the batch's. As with :meth:`dispatch`, sending the
+        same jobs again with the result's id is safe. Where jobs in it cannot run at the
+        backend, ``result.error.errors`` says which, and why.
+
+        Args:
+            jobs: the jobs, at most 10,000.
+            queue: the queue for those that name none, and for the callbacks.
+            should_batch: whether they are a batch; else they are queued singly, and all
+                that is known by the id is that they were sent.
+            then: the job to run when all succeeded (or ended, with ``allow_failures``).
+            catch: the job to run at the first final failure.
+            finally_: the job to run when nothing is pending any more.
+            allow_failures: whether the batch goes on, and succeeds, when jobs fail; else the
+                first final failure cancels those that wait.
+            id: what identifies the batch; None for a fresh one.
+
+        Returns:
+            The result, whose ``ids`` are those of the jobs, in order.
+
+        Raises:
+            InvalidJob: one of these is wrong, an id is there twice, or the jobs are too many
+                or too large for one request: then :meth:`batches` goes on.
+            ConfigError: a setting is missing or wrong.
+        """
+        terms = BatchTerms(queue, should_batch, allow_failures, then, catch, finally_)
+        client = self._client()
+        return client.dispatch_batch(terms.one(jobs, id, client.now()))
+
+    def batches(
+        self,
+        jobs: Iterable[Job],
+        size: int = 1000,
+        queue: str = "default",
+        should_batch: bool = True,
+        *,
+        then: Job | None = None,
+        catch: Job | None = None,
+        finally_: Job | None = None,
+        allow_failures: bool = False,
+    ) -> Iterator[Result]:
+        """Send any number of jobs as a series of batches, each when its turn comes.
+
+        No more than ``size`` jobs are in memory at once. A batch that was not accepted is a
+        failed result like any other, and the series goes on: whoever takes the results
+        decides whether to stop. A batch's id is made from the ids of its jobs, so sending
+        the same jobs again, with the same ids, order and size, enqueues none twice.
+
+        Args:
+            jobs: the jobs; they are taken as the series goes on.
+            size: how many a batch has at most, 1 to 10,000; fewer where they are large.
+            queue: as in :meth:`batch`, like all that follow.
+            should_batch: whether they are batches.
+            then: the job that each batch runs when all of its own succeeded, with a fresh id.
+            catch: the one at the first final failure in a batch.
+            finally_: the one when nothing of a batch is pending any more.
+            allow_failures: whether a batch goes on, and succeeds, when jobs fail.
+
+        Yields:
+            What came of each batch, in order.
+
+        Raises:
+            InvalidJob: one of these is wrong; or, while it goes on, a job: what was yielded
+                before is sent, nothing else is.
+            ConfigError: a setting is missing or wrong.
+        """
+        terms = BatchTerms(queue, should_batch, allow_failures, then, catch, finally_)
+        client = self._client()
+        requests = terms.series(jobs, size, client.now)
+        return (client.dispatch_batch(request) for request in requests)
 
     def status(self, id: str) -> JobStatus:
         """What the backend knows of a job.
@@ -109,7 +175,7 @@ class Dispatcher:
             InvalidJob: no job can have this id.
             ConfigError: a setting is missing or wrong.
         """
-        return self._ask("GET", valid_id(id))
+        return self._client().job("GET", valid_id(id))
 
     def wait(self, id: str, timeout: float | None = None) -> JobStatus:
         """The job's status once it ended.
@@ -127,10 +193,7 @@ class Dispatcher:
             InvalidJob: no job can have this id, or the timeout is negative.
             ConfigError: a setting is missing or wrong.
         """
-        waiting = self._waiting(id, timeout)
-        while (status := waiting.look()) is None:
-            self._delivery().clock.sleep(waiting.pause())
-        return status
+        return self._client().wait_for_job(valid_id(id), timeout).end()
 
     def cancel(self, id: str) -> JobStatus:
         """Cancel a job that waits, or ask a running one to stop; a finished one stays.
@@ -141,7 +204,45 @@ class Dispatcher:
             InvalidJob: no job can have this id.
             ConfigError: a setting is missing or wrong.
         """
-        return self._ask("DELETE", valid_id(id))
+        return self._client().job("DELETE", valid_id(id))
+
+    def batch_status(self, id: str) -> BatchStatus:
+        """What the backend knows of a batch.
+
+        Raises:
+            NotFound: it knows no batch by the id.
+            DeliveryError: it was not reached, or it refused.
+            InvalidJob: no batch can have this id.
+            ConfigError: a setting is missing or wrong.
+        """
+        return self._client().batch("GET", valid_id(id))
+
+    def wait_batch(self, id: str, timeout: float | None = None) -> BatchStatus:
+        """The batch's status once nothing in it is pending any more.
+
+        Args:
+            id: the batch's id.
+            timeout: seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            WaitTimeout: it did not end in time; the error has the last status.
+            NotFound: the backend knows no batch by the id.
+            DeliveryError: the backend refuses for good.
+            InvalidJob: no batch can have this id, or the timeout is negative.
+            ConfigError: a setting is missing or wrong.
+        """
+        return self._client().wait_for_batch(valid_id(id), timeout).end()
+
+    def cancel_batch(self, id: str) -> BatchStatus:
+        """Cancel what waits in a batch, ask what runs to stop; a finished batch stays.
+
+        Raises:
+            NotFound: the backend knows no batch by the id.
+            DeliveryError: it was not reached, or it refused.
+            InvalidJob: no batch can have this id.
+            ConfigError: a setting is missing or wrong.
+        """
+        return self._client().batch("DELETE", valid_id(id))
 
     def ping(self) -> Pong:
         """Whether the backend can be reached, accepts our secret, and has workers.
@@ -151,41 +252,54 @@ class Dispatcher:
                 signature.
             ConfigError: a setting is missing or wrong.
         """
-        return self._ping()
+        return self._client().ping()
 
-    async def adispatch(
-        self,
-        job: str | Callable[..., object] | Job,
-        payload: Mapping[str, object] | None = None,
-        queue: str = "default",
-        *,
-        delay: Delay = None,
-        priority: int = 0,
-        id: str | None = None,
-    ) -> Result:
-        """Like :meth:`dispatch`, without blocking the event loop."""
-        return await in_thread(
-            self.dispatch, job, payload, queue, delay=delay, priority=priority, id=id
-        )
-
-    async def astatus(self, id: str) -> JobStatus:
-        """Like :meth:`status`, without blocking the event loop."""
-        return await in_thread(self.status, id)
+    adispatch = without_blocking(dispatch)
+    abatch = without_blocking(batch)
+    astatus = without_blocking(status)
+    acancel = without_blocking(cancel)
+    abatch_status = without_blocking(batch_status)
+    acancel_batch = without_blocking(cancel_batch)
+    aping = without_blocking(ping)
 
     async def await_(self, id: str, timeout: float | None = None) -> JobStatus:
         """Like :meth:`wait`, without blocking the event loop. ``await`` itself is a keyword."""
-        waiting = await in_thread(self._waiting, id, timeout)
-        while (status := await in_thread(waiting.look)) is None:
-            await self._delivery().clock.sleep_async(waiting.pause())
-        return status
+        client = await in_thread(self._client)
+        return await client.wait_for_job(valid_id(id), timeout).end_async()
 
-    async def acancel(self, id: str) -> JobStatus:
-        """Like :meth:`cancel`, without blocking the event loop."""
-        return await in_thread(self.cancel, id)
+    async def await_batch(self, id: str, timeout: float | None = None) -> BatchStatus:
+        """Like :meth:`wait_batch`, without blocking the event loop."""
+        client = await in_thread(self._client)
+        return await client.wait_for_batch(valid_id(id), timeout).end_async()
 
-    async def aping(self) -> Pong:
-        """Like :meth:`ping`, without blocking the event loop."""
-        return await in_thread(self.ping)
+    async def abatches(
+        self,
+        jobs: Iterable[Job],
+        size: int = 1000,
+        queue: str = "default",
+        should_batch: bool = True,
+        *,
+        then: Job | None = None,
+        catch: Job | None = None,
+        finally_: Job | None = None,
+        allow_failures: bool = False,
+    ) -> AsyncIterator[Result]:
+        """Like :meth:`batches`, without blocking the event loop: threads go through the jobs."""
+        callbacks = {"then": then, "catch": catch, "finally_": finally_}
+        results = await in_thread(
+            self.batches,
+            jobs,
+            size,
+            queue,
+            should_batch,
+            allow_failures=allow_failures,
+            **callbacks,
+        )
+        while (result := await in_thread(next, results, None)) is not None:
+            yield result
+
+    def _client(self) -> Client:
+        return Client(self._delivery())
 
     def _delivery(self) -> Delivery:
         """What carries the calls. Tests replace it to catch those of every dispatcher."""
@@ -205,37 +319,6 @@ class Dispatcher:
         return Delivery(
             url, Signer(secret), sender, timeout=config.timeout, deadline=config.deadline
         )
-
-    def _ask(self, method: str, id: str, within: float | None = None) -> JobStatus:
-        delivery = self._delivery()
-        response = delivery.send(Call.without_body(method, f"/jobs/{id}"), within)
-        try:
-            return job_status(id, response, delivery.clock.now())
-        except DeliveryError as error:
-            if error.code == "not-found":
-                raise NotFound(f"the backend knows no job by the id {id}") from None
-            raise
-
-    def _ping(self, within: float | None = None) -> Pong:
-        delivery = self._delivery()
-        response = delivery.send(Call.without_body("GET", "/ping"), within)
-        return pong(response, delivery.clock.now())
-
-    def _waiting(self, id: str, timeout: float | None) -> Waiting:
-        valid_id(id)
-        return Waiting(
-            id,
-            timeout,
-            ask=lambda within: self._ask("GET", id, within),
-            workers=self._workers,
-            monotonic=self._delivery().clock.monotonic,
-        )
-
-    def _workers(self, within: float) -> int | None:
-        try:
-            return self._ping(within).workers
-        except DeliveryError:
-            return None
 
 
 def _message(

@@ -14,22 +14,26 @@
     ├── InvalidPayload             a payload that does not fit the handler's signature
     ├── DeliveryError              the backend was not reached, or refused
     │   ├── SendFailed             one try ended without an answer (raised by senders)
-    │   └── NotFound               the backend knows no such job
-    ├── WaitTimeout                a job did not end in time (also a TimeoutError)
+    │   └── NotFound               the backend knows no such job or batch
+    ├── WaitTimeout                it did not end in time (also a TimeoutError)
     ├── QueueError                 a queue cannot do what was asked
     │   ├── QueueUnavailable       for now: locked, disk full, not writable
     │   ├── QueueFull              for now: as many jobs wait as are allowed
-    │   └── IdReused               the id belongs to something else already
+    │   ├── IdReused               the id belongs to something else already
+    │   └── BatchClosed            a batch takes no more jobs
     └── NoCurrentJob               ``current_job()`` outside of a job
 
 Every error has a stable ``code``, meant for programs; its text is meant for people.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from .status import JobStatus
+from .status import BatchStatus, JobStatus
 
 __all__ = [
+    "BatchClosed",
+    "BatchFault",
     "ConfigError",
     "DeliveryError",
     "DispatcherError",
@@ -122,7 +126,7 @@ class RequestError(DispatcherError):
     """A request breaks the wire format.
 
     Attributes:
-        code: ``malformed`` or ``invalid-request``.
+        code: ``malformed``, ``invalid-request`` or ``too-large``.
     """
 
     code = "malformed"
@@ -167,6 +171,21 @@ class InvalidPayload(DispatcherError):
     code = "invalid-payload"
 
 
+@dataclass(frozen=True, slots=True)
+class BatchFault:
+    """What keeps one job of a batch from running at the backend.
+
+    Attributes:
+        at: its index, or ``then``, ``catch`` or ``finally``.
+        code: ``unknown-job`` or ``invalid-payload``.
+        detail: what is wrong, in words.
+    """
+
+    at: int | str
+    code: str
+    detail: str
+
+
 class DeliveryError(DispatcherError):
     """The backend was not reached, or it refused.
 
@@ -176,6 +195,7 @@ class DeliveryError(DispatcherError):
         status: the HTTP status of the last answer, None without one.
         retry_after: seconds after which the backend asks to be tried again, None if it
             does not say.
+        errors: the jobs of a batch that keep it from being accepted, the first hundred.
     """
 
     code = "rejected"
@@ -187,11 +207,13 @@ class DeliveryError(DispatcherError):
         *,
         status: int | None = None,
         retry_after: float | None = None,
+        errors: Sequence[BatchFault] = (),
     ) -> None:
         super().__init__(message)
         self.code = code
         self.status = status
         self.retry_after = retry_after
+        self.errors = tuple(errors)
 
 
 class SendFailed(DeliveryError):
@@ -215,7 +237,7 @@ class NotFound(DeliveryError):
 
 
 class WaitTimeout(DispatcherError, TimeoutError):
-    """A job did not end within the time given to ``wait``.
+    """A job or batch did not end within the time given to ``wait`` or ``wait_batch``.
 
     Attributes:
         status: the last status seen, None when the backend never answered.
@@ -223,7 +245,7 @@ class WaitTimeout(DispatcherError, TimeoutError):
 
     code = "wait-timeout"
 
-    def __init__(self, message: str, status: JobStatus | None) -> None:
+    def __init__(self, message: str, status: JobStatus | BatchStatus | None) -> None:
         super().__init__(message)
         self.status = status
 
@@ -258,6 +280,12 @@ class IdReused(QueueError):
     def __init__(self, id: str) -> None:
         super().__init__(f"the id {id!r} was used before, for something else: take a new one")
         self.id = id
+
+
+class BatchClosed(QueueError):
+    """A batch takes no more jobs: it is finished or cancelled, or there is none."""
+
+    code = "batch-closed"
 
 
 class NoCurrentJob(DispatcherError):

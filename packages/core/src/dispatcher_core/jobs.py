@@ -1,6 +1,6 @@
 """A job as the sender describes it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import cast
@@ -10,7 +10,7 @@ from .handlers import name_of
 from .jsontext import plain_object
 from .names import is_id, is_name, new_id
 
-__all__ = ["MAX_DELAY", "MAX_PRIORITY", "Delay", "Job", "valid_id", "valid_queue"]
+__all__ = ["MAX_DELAY", "MAX_PRIORITY", "Delay", "Job", "each_job", "valid_id", "valid_queue"]
 
 MAX_DELAY = 366 * 86400
 MAX_PRIORITY = 100
@@ -79,6 +79,17 @@ class Job:
         return max(0.0, seconds)
 
 
+def each_job(jobs: Iterable[Job]) -> Iterator[Job]:
+    """The jobs one by one, as they are.
+
+    Raises:
+        InvalidJob: one of them is no ``Job``, or they are nothing to go through.
+    """
+    if not isinstance(jobs, Iterable):
+        raise InvalidJob(f"jobs must be Job objects in a list, not of type {_type(jobs)}")
+    return (_a_job(job, position) for position, job in enumerate(jobs))
+
+
 def valid_id(id: object) -> str:
     """The id as it is.
 
@@ -101,6 +112,16 @@ def valid_queue(queue: object) -> str:
     if not isinstance(queue, str) or not is_name(queue):
         raise InvalidJob(f"{queue!r} cannot name a queue: {_NAME_RULE}")
     return queue
+
+
+def _a_job(job: object, position: int) -> Job:
+    if not isinstance(job, Job):
+        raise InvalidJob(f"jobs[{position}] is of type {_type(job)}: make it a Job")
+    return job
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
 
 
 def _name(name: object) -> str:

@@ -16,6 +16,8 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_IN_AN_OBJECT = 2  # as the result stands in a status
+_IN_A_BATCH = 4  # as a payload stands in a job, in a list, in a batch
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -56,7 +58,7 @@ def load(data: bytes) -> object:
 
 
 def plain_object(value: Mapping[str, object], where: str) -> dict[str, object]:
-    """The mapping as a ``dict`` that JSON can say.
+    """The mapping as a ``dict`` that JSON can say, also as the payload of a job in a batch.
 
     Raises:
         ValueError: it cannot; the message has the path of the offending value, such as
@@ -64,18 +66,21 @@ def plain_object(value: Mapping[str, object], where: str) -> dict[str, object]:
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} must be a JSON object (a dict), not {type(value).__name__}")
-    found = flaw(dict(value), where)
+    found = flaw(dict(value), where, depth=_IN_A_BATCH)
     if found:
         raise ValueError(found)
     return dict(value)
 
 
-def flaw(value: object, where: str) -> str | None:
+def flaw(value: object, where: str, *, depth: int = _IN_AN_OBJECT) -> str | None:
     """What keeps a Python value from being JSON within the limits, None when nothing does.
 
-    The value counts as a member of an object, as a payload or a result is sent.
+    Args:
+        value: the value.
+        where: what the message calls it.
+        depth: the level at which it will stand in a text.
     """
-    waiting = [(value, where, 2)]
+    waiting = [(value, where, depth)]
     while waiting:
         here, path, depth = waiting.pop()
         if isinstance(here, dict | list | tuple):

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .status import JobStatus
+from .batch_wire import BatchMessage
+from .status import BatchStatus, JobStatus
 from .wire import JobMessage
 
 __all__ = ["Queue", "Request", "Response", "Sender"]
@@ -80,6 +81,36 @@ class Queue(Protocol):
 
     def cancel_job(self, id: str) -> JobStatus | None:
         """Cancel a job that waits, or ask a running one to stop; a finished one stays.
+
+        Raises:
+            QueueUnavailable: the queue could not be written, for now.
+        """
+
+    def put_batch(self, batch: BatchMessage) -> tuple[str, ...] | None:
+        """Keep a batch durably, all of it or nothing.
+
+        A batch without jobs is finished at once. With ``should_batch`` false the jobs are
+        kept singly; the id is taken all the same.
+
+        Returns:
+            None where it is new; the ids of the jobs that are kept for it, in order, where
+            this very batch is known already.
+
+        Raises:
+            IdReused: its id, or that of a job or callback, belongs to something else.
+            QueueFull: as many jobs wait as are allowed.
+            QueueUnavailable: it could not be kept, for now.
+        """
+
+    def find_batch(self, id: str) -> BatchStatus | None:
+        """What is known of a batch, None for an unknown id and for jobs kept singly.
+
+        Raises:
+            QueueUnavailable: the queue could not be read, for now.
+        """
+
+    def cancel_batch(self, id: str) -> BatchStatus | None:
+        """Cancel the jobs of a batch that wait, and ask the running ones to stop.
 
         Raises:
             QueueUnavailable: the queue could not be written, for now.

@@ -4,11 +4,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-__all__ = ["FINISHED", "STATES", "JobError", "JobState", "JobStatus", "Pong", "Progress"]
+__all__ = [
+    "BATCH_STATES",
+    "FINISHED",
+    "STATES",
+    "BatchState",
+    "BatchStatus",
+    "JobError",
+    "JobState",
+    "JobStatus",
+    "Pong",
+    "Progress",
+]
 
 JobState = Literal["queued", "scheduled", "running", "succeeded", "failed", "cancelled"]
+BatchState = Literal["running", "succeeded", "failed", "cancelled"]
 
 STATES: frozenset[str] = frozenset(get_args(JobState))
+BATCH_STATES: frozenset[str] = frozenset(get_args(BatchState))
 FINISHED: frozenset[str] = frozenset(("succeeded", "failed", "cancelled"))
 
 
@@ -87,6 +100,52 @@ class JobStatus:
     def finished(self) -> bool:
         """Whether the state is final."""
         return self.state in FINISHED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStatus:
+    """A batch as its queue knows it. Times are aware, in UTC, exact to the millisecond.
+
+    Attributes:
+        id: the batch's id.
+        state: ``running`` until nothing is pending, then ``succeeded``, ``failed`` or
+            ``cancelled``.
+        total: how many jobs it has, those that were added included.
+        pending: how many have not ended.
+        succeeded: how many succeeded.
+        failed: how many failed for good.
+        cancelled: how many were cancelled.
+        failed_ids: the first hundred ids of those that failed.
+        then_id: the job that runs when all succeeded; None without one.
+        catch_id: the job that runs at the first final failure; None without one.
+        finally_id: the job that runs when nothing is pending any more; None without one.
+        created_at: when the backend accepted it.
+        finished_at: when nothing was pending any more.
+    """
+
+    id: str
+    state: BatchState
+    total: int
+    pending: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    failed_ids: tuple[str, ...] = ()
+    then_id: str | None = None
+    catch_id: str | None = None
+    finally_id: str | None = None
+    created_at: datetime
+    finished_at: datetime | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """How many of its jobs have ended."""
+        return Progress(self.total - self.pending, self.total)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is pending any more."""
+        return self.state != "running"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

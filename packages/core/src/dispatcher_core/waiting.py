@@ -1,11 +1,14 @@
-"""Waiting for a job to end."""
+"""Waiting for a job or a batch to end."""
 
 import logging
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from .answers import RETRYABLE
+from .background import in_thread
+from .delivery import Clock
 from .errors import DeliveryError, InvalidJob, SendFailed, WaitTimeout
-from .status import JobStatus
+from .status import BatchStatus, JobStatus
 
 __all__ = ["Waiting"]
 
@@ -15,18 +18,20 @@ _GROWTH = 1.5
 # However little time is left, a question needs some to be answered.
 _LEAST = 0.5
 
+Status = TypeVar("Status", JobStatus, BatchStatus)
+
 logger = logging.getLogger("dispatcher")
 
 
-class Waiting:
-    """Looks at a job now and then, until it ended or the time is up.
+class Waiting(Generic[Status]):
+    """Looks at a job or batch now and then, until it ended or the time is up.
 
     Args:
-        id: the job's id.
+        what: which one, for messages, such as ``job abc``.
         timeout: seconds to wait at most, None for as long as it takes.
-        ask: asks for the job's status, within so many seconds or (None) the usual deadline.
+        ask: asks for its status, within so many seconds or (None) the usual deadline.
         workers: how many workers are alive, within so many seconds; None where nobody knows.
-        monotonic: seconds since some moment.
+        clock: the time, and pauses.
 
     Raises:
         InvalidJob: the timeout is negative, or no number.
@@ -34,33 +39,44 @@ class Waiting:
 
     def __init__(
         self,
-        id: str,
+        what: str,
         timeout: float | None,
-        *,
-        ask: Callable[[float | None], JobStatus],
+        ask: Callable[[float | None], Status],
         workers: Callable[[float], int | None],
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
             raise InvalidJob(f"timeout={timeout!r} must be seconds, at least 0, or None")
-        self._id = id
+        self._what = what
         self._timeout = timeout
-        self._ask = ask
+        self._ask: Callable[[float | None], Status] = ask
         self._workers = workers
-        self._monotonic = monotonic
-        self._started = monotonic()
+        self._clock = clock
+        self._started = clock.monotonic()
         self._next_pause = _FIRST_PAUSE
-        self._status: JobStatus | None = None
+        self._status: Status | None = None
         self._trouble: DeliveryError | None = None
 
-    def look(self) -> JobStatus | None:
-        """The job's status once it ended, None where it goes on.
+    def end(self) -> Status:
+        """The status once it ended.
 
         Raises:
             WaitTimeout: it goes on, and the time is up.
-            NotFound: the backend does not know the job.
+            NotFound: the backend does not know it.
             DeliveryError: the backend refuses for good; passing trouble is logged instead.
         """
+        while (status := self._look()) is None:
+            self._clock.sleep(self._pause())
+        return status
+
+    async def end_async(self) -> Status:
+        """Like :meth:`end`, without blocking the event loop."""
+        while (status := await in_thread(self._look)) is None:
+            await self._clock.sleep_async(self._pause())
+        return status
+
+    def _look(self) -> Status | None:
+        """The status where it ended, None where it goes on."""
         left = self._left()
         try:
             self._status = self._ask(None if left is None else max(left, _LEAST))
@@ -74,7 +90,7 @@ class Waiting:
             raise WaitTimeout(self._message(), self._status)
         return None
 
-    def pause(self) -> float:
+    def _pause(self) -> float:
         """Seconds until the next look: longer each time, never past the end."""
         left = self._left()
         pause = self._next_pause
@@ -84,26 +100,27 @@ class Waiting:
     def _left(self) -> float | None:
         if self._timeout is None:
             return None
-        return max(0.0, self._started + self._timeout - self._monotonic())
+        return max(0.0, self._started + self._timeout - self._clock.monotonic())
 
     def _bear(self, error: DeliveryError) -> None:
         passing = error.retryable if isinstance(error, SendFailed) else error.status in RETRYABLE
         if not passing:
             raise error
         if self._trouble is None:
-            logger.warning("waiting for job %s goes on in spite of: %s", self._id, error)
+            logger.warning("waiting for %s goes on in spite of: %s", self._what, error)
         self._trouble = error
 
     def _message(self) -> str:
-        start = f"the job {self._id} did not end within {self._timeout:g} s"
+        start = f"the {self._what} did not end within {self._timeout:g} s"
         if self._status is None:
             return f"{start}: the backend gave no answer ({self._trouble})"
         if self._trouble is not None:
             return f"{start}: {self._status.state} when the backend last answered"
         return f"{start}: still {self._status.state}{self._detail(self._status)}"
 
-    def _detail(self, status: JobStatus) -> str:
-        if status.state == "running":
-            progress = status.progress
-            return "" if progress is None else f", {progress.percent} % done"
-        return ", no worker alive" if self._workers(_LEAST) == 0 else ""
+    def _detail(self, status: Status) -> str:
+        """What is known besides the state: a job that runs has a worker, any other may not."""
+        is_running = status.state == "running"
+        told = f", {status.progress.percent} % done" if is_running and status.progress else ""
+        has_worker = is_running and isinstance(status, JobStatus)
+        return told if has_worker or self._workers(_LEAST) != 0 else f"{told}, no worker alive"

@@ -23,10 +23,12 @@ __all__ = [
     "MAX_JOB_BODY",
     "VERSION",
     "JobMessage",
+    "canonical",
     "decode_dispatch",
     "decode_status",
     "encode_dispatch",
     "encode_status",
+    "fingerprint",
     "format_time",
     "job_fingerprint",
     "parse_time",
@@ -35,6 +37,7 @@ __all__ = [
 VERSION = 1
 MAX_JOB_BODY = 1024 * 1024
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _MEMBERS = frozenset(("type", "job", "payload", "queue", "delay", "priority", "trace"))
 
 
@@ -68,7 +71,16 @@ def job_fingerprint(job: str, payload: Mapping[str, object], queue: str) -> byte
 
     Delay, priority and trace stay outside, since a second try may compute them anew.
     """
-    text = json.dumps([job, payload, queue], sort_keys=True, separators=(",", ":"))
+    return fingerprint(canonical([job, payload, queue]))
+
+
+def canonical(value: object) -> str:
+    """The JSON text of which a fingerprint is made: ASCII, keys sorted, no blanks."""
+    return _CANONICAL.encode(value)
+
+
+def fingerprint(text: str) -> bytes:
+    """The SHA-256 of a canonical text."""
     return hashlib.sha256(text.encode("ascii")).digest()
 
 

@@ -13,7 +13,14 @@ from dispatcher_core.status import FINISHED, STATES, JobState, JobStatus
 
 from .database import Database, now_ms
 from .health import check_health
-from .maintenance import GIVE_WAY, LEAST_RETENTION, free_step, prune_step, repeated
+from .maintenance import (
+    GIVE_WAY,
+    LEAST_RETENTION,
+    batch_step,
+    free_step,
+    prune_step,
+    repeated,
+)
 from .rows import COLUMNS, StatusRow
 from .wakeup import Bells
 
@@ -24,6 +31,9 @@ _MOST_ROWS = 500
 _STATS = "SELECT queue, state, count(*), min(available_at) FROM job GROUP BY queue, state"
 _PAUSED = "SELECT name FROM paused_queue"
 _DETAILS = f"SELECT priority, kills, payload, {COLUMNS} FROM job WHERE id = ?"
+_RECORD = """
+SELECT seq, state, finished_at, batch_id, callback_delay IS NOT NULL FROM job WHERE id = ?
+"""
 _RETRY = """
 UPDATE job SET state = 'queued', available_at = ?, attempt = 0, kills = 0, cancel_requested = 0,
                unknown_since = NULL, progress_done = NULL, progress_total = NULL,
@@ -34,7 +44,8 @@ RETURNING queue
 """
 _FAILED = f"""
 SELECT seq FROM job
-WHERE state = 'failed' AND seq > ? AND queue = coalesce(?, queue) AND batch_id IS NULL
+WHERE state = 'failed' AND seq > ? AND queue = coalesce(?, queue)
+AND (batch_id IS NULL OR callback_delay IS NOT NULL)
 ORDER BY seq LIMIT {_MOST_ROWS}
 """
 
@@ -100,6 +111,7 @@ class _Record(NamedTuple):
     state: str
     finished_at: int | None
     batch_id: str | None
+    is_callback: int
 
 
 class Admin:
@@ -182,10 +194,12 @@ class Admin:
                 raise QueueError(
                     f"job {id} is {record.state}: only a failed or cancelled one can be retried"
                 )
-            if record.batch_id is not None:
+            if record.is_callback and record.state == "cancelled":
+                raise QueueError(f"job {id} is a callback that never came due: it stays cancelled")
+            if record.batch_id is not None and not record.is_callback:
                 raise QueueError(
-                    f"job {id} belongs to batch {record.batch_id}, which counts on how it ended:"
-                    " dispatch it anew"
+                    f"job {id} belongs to batch {record.batch_id}, whose counters and callbacks"
+                    " have acted on how it ended: dispatch it anew"
                 )
             queues = _retry(connection, [record.seq])
         self._wake(queues)
@@ -264,6 +278,7 @@ class Admin:
             )
         before = now_ms() - round(older_than * 1000)
         count = repeated(partial(prune_step, self._database, before))
+        repeated(partial(batch_step, self._database, before))
         repeated(partial(free_step, self._database))
         return count
 
@@ -299,9 +314,7 @@ def _queue_stats(
 
 
 def _record(connection: sqlite3.Connection, id: str) -> _Record:
-    row = connection.execute(
-        "SELECT seq, state, finished_at, batch_id FROM job WHERE id = ?", (id,)
-    ).fetchone()
+    row = connection.execute(_RECORD, (id,)).fetchone()
     if row is None:
         raise QueueError(f"there is no job {id!r}")
     return _Record._make(row)

@@ -5,6 +5,7 @@ A coroutine that waits gets it where it waits. What ignores it is killed from ou
 """
 
 import asyncio
+import inspect
 import signal
 import types
 from collections.abc import Coroutine, Generator, Iterator
@@ -27,14 +28,16 @@ class Alarm:
 
     def __init__(self) -> None:
         self._armed = False
-        self._rang = False
+        self._in_loop = False
+        self._pending = False
         self._task: asyncio.Task[Any] | None = None
+        self._guarded: Coroutine[Any, Any, object] | None = None
         signal.signal(signal.SIGALRM, self._ring)
 
     @contextmanager
     def armed(self, seconds: float) -> Iterator[None]:
         """Raise ``JobTimeout`` once, unless the block ends within so many seconds."""
-        self._armed, self._rang = True, False
+        self._armed = True
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             yield
@@ -42,24 +45,45 @@ class Alarm:
             self._armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
+    @contextmanager
+    def kept_from_loop(self) -> Iterator[None]:
+        """While the block runs an event loop, raise nothing but in what is guarded in it.
+
+        An event loop that is torn apart may wait forever for what it has lost.
+        """
+        self._in_loop = True
+        try:
+            yield
+        finally:
+            self._in_loop = False
+            pending, self._pending = self._pending, False
+        if pending:
+            raise JobTimeout
+
     async def guard(self, coroutine: Coroutine[Any, Any, object]) -> object:
         """Await the coroutine as one that the alarm can reach while it waits."""
-        self._task = asyncio.current_task()
+        self._task, self._guarded = asyncio.current_task(), coroutine
         try:
+            if self._pending:
+                coroutine.close()
+                raise JobTimeout
             return await self._relay(coroutine)
         except _TimeoutWhileWaiting as error:
             raise JobTimeout().with_traceback(error.__traceback__) from None
         finally:
-            self._task = None
+            self._task = self._guarded = None
 
     def _ring(self, *_: object) -> None:
         if not self._armed:
             return
-        self._armed, self._rang = False, True
-        if self._task is None or self._task is asyncio.current_task(self._task.get_loop()):
+        self._armed = False
+        if not self._in_loop:
             raise JobTimeout
-        # The event loop waits, or runs another task: raising here would tear that apart.
-        self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        if self._guarded and inspect.getcoroutinestate(self._guarded) == inspect.CORO_RUNNING:
+            raise JobTimeout
+        self._pending = True
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     @types.coroutine
     def _relay(self, coroutine: Coroutine[Any, Any, object]) -> Generator[Any, Any, object]:
@@ -75,6 +99,7 @@ class Alarm:
             try:
                 value = yield waits_for
             except asyncio.CancelledError as cancelled:
-                error = _TimeoutWhileWaiting() if self._rang else cancelled
+                error = _TimeoutWhileWaiting() if self._pending else cancelled
+                self._pending = False
             except BaseException as raised:  # noqa: BLE001 - it belongs to the coroutine
                 error = raised

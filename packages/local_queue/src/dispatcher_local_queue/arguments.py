@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from dispatcher_core.names import is_name
 
-__all__ = ["add_json", "queue_name", "queue_names", "seconds", "whole"]
+__all__ = ["add_json", "queue_name", "queue_names", "seconds", "some_seconds", "whole"]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +25,15 @@ def queue_names(text: str) -> tuple[str, ...]:
     return tuple(queue_name(name) for name in dict.fromkeys(text.split(",")))
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """A parser of whole numbers that are at least so big."""
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A parser of whole numbers within bounds."""
+    bounds = f"from {least} on" if most is None else f"from {least} to {most}"
 
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
-        return int(text)
+        number = int(text) if text.isascii() and text.isdigit() else -1
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number {bounds}")
+        return number
 
     return parse
 
@@ -44,4 +46,12 @@ def seconds(text: str) -> float:
         number = -1.0
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return number
+
+
+def some_seconds(text: str) -> float:
+    """A number of seconds, more than 0."""
+    number = seconds(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} seconds are too few")
     return number

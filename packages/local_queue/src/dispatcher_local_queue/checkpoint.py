@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import lock_descriptor
+from filelock import lock_descriptor, unlock_descriptor
 
 __all__ = ["PAGES_BETWEEN", "PAGE_BYTES", "USUAL_PAGES", "checkpoint", "leading"]
 
@@ -25,9 +25,13 @@ USUAL_PAGES = 6  # what putting, claiming or ending one job writes
 def leading(path: Path) -> Iterator[bool]:
     """Whether this process got the lock of this file, without waiting, for the block."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    leads = False
     try:
-        yield lock_descriptor(descriptor, blocking=False)
+        leads = lock_descriptor(descriptor, blocking=False)
+        yield leads
     finally:
+        if leads:
+            unlock_descriptor(descriptor)  # a fork made meanwhile has the file open too
         os.close(descriptor)
 
 

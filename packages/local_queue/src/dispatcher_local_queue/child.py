@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from .liveness import new_life_id
+from .liveness import group_runs, new_life_id
 from .reports import ReportReader
 from .spec import WorkerSpec, WorkSettings
 
@@ -30,6 +30,8 @@ class Child:
         started: when it was started, on the monotonic clock.
         ready: whether it has loaded the application.
         left: whether it said that it ends by itself.
+        refused: whether it left because the application cannot be loaded.
+        judged: the token of the run that was last found overdue.
     """
 
     slot: int
@@ -39,6 +41,8 @@ class Child:
     started: float
     ready: bool = False
     left: bool = False
+    refused: bool = False
+    judged: int | None = None
 
     @classmethod
     def start(
@@ -115,8 +119,6 @@ def _await_end(group: int) -> None:
     while time.monotonic() < deadline:
         with suppress(ChildProcessError):
             os.waitpid(-group, os.WNOHANG)
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
+        if not group_runs(group):
             return
         time.sleep(0.001)

@@ -9,8 +9,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dispatcher_core.status import BatchStatus
+from dispatcher_core.wire import JobMessage
+
+from . import batches
 from .database import Database, now_ms
 from .endings import Ending, write_ending
+from .insertion import new_row, pages_of
+from .wakeup import Bells
 
 __all__ = ["Claim", "ClaimLost", "Claims"]
 
@@ -32,6 +38,7 @@ RETURNING seq, token, id, name, queue, attempt, kills, batch_id, payload, availa
           started_at, unknown_since
 """
 _WAITS = f"SELECT 1 FROM job WHERE queue = {_OPEN_QUEUE} AND state = 'queued' LIMIT 1"
+_OWNED = "SELECT 1 FROM job WHERE seq = ? AND token = ? AND state = 'running'"
 # Jumps from queue to queue along the index, however many jobs wait in each.
 _QUEUES = """
 WITH RECURSIVE found (queue) AS (
@@ -70,11 +77,13 @@ class Claims:
     Args:
         database: the queue's file.
         worker_id: the worker, whose row exists.
+        bells: wake other workers when there is more to do.
     """
 
-    def __init__(self, database: Database, worker_id: str) -> None:
+    def __init__(self, database: Database, worker_id: str, bells: Bells) -> None:
         self._database = database
         self._worker_id = worker_id
+        self._bells = bells
 
     def claim(self, queues: Sequence[str]) -> Claim | None:
         """The next job of the first of these queues that has one and is not paused."""
@@ -97,7 +106,10 @@ class Claims:
             written = write_ending(connection, claim.seq, claim.token, ending, now)
             if written is None:
                 raise ClaimLost
-            return written, self._next(connection, queues, now)
+            following = self._next(connection, queues, now)
+        for queue in written.woken:
+            self._bells.ring(queue)
+        return written.ending, following
 
     def work_waits(self, queues: Sequence[str]) -> bool:
         """Whether there is something to claim; takes no write lock."""
@@ -115,7 +127,8 @@ class Claims:
         """When the next scheduled job may start, in milliseconds since 1970."""
         with self._database.read() as connection:
             (due,) = connection.execute(
-                "SELECT min(available_at) FROM job WHERE state = 'scheduled'"
+                "SELECT min(available_at) FROM job"
+                " WHERE state = 'scheduled' AND available_at IS NOT NULL"
             ).fetchone()
         return None if due is None else int(due)
 
@@ -139,6 +152,29 @@ class Claims:
                 "SELECT cancel_requested FROM job WHERE seq = ?", (claim.seq,)
             ).fetchone()
         return bool(row and row[0])
+
+    def batch(self, claim: Claim) -> BatchStatus | None:
+        """The batch of a running job, None without one."""
+        if claim.batch_id is None:
+            return None
+        with self._database.read() as connection:
+            return batches.find(connection, claim.batch_id)
+
+    def add_to_batch(self, claim: Claim, jobs: Sequence[JobMessage]) -> None:
+        """Add jobs to the batch of a running job; those that are known already stay.
+
+        Raises:
+            BatchClosed: the job has no batch, or the batch takes no more.
+            ClaimLost: the worker does not own the job any more.
+        """
+        now = now_ms()
+        rows = [new_row(job, now, batch_id=claim.batch_id) for job in jobs]
+        with self._database.write(pages_of(rows)) as connection:
+            if not connection.execute(_OWNED, (claim.seq, claim.token)).fetchone():
+                raise ClaimLost
+            batches.add_jobs(connection, claim.batch_id, rows)
+        for queue in {job.queue for job in jobs}:
+            self._bells.ring(queue)
 
     def _next(
         self, connection: sqlite3.Connection, queues: Sequence[str], now: int

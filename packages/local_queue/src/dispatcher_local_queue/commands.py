@@ -13,7 +13,7 @@ from dispatcher_core.command import Command
 from dispatcher_core.config import Config
 from dispatcher_core.errors import ConfigError
 
-from .arguments import add_json, queue_names, seconds, whole
+from .arguments import add_json, queue_names, seconds, some_seconds, whole
 from .database import Database
 from .health import check_health
 from .logs import set_up_logging
@@ -39,7 +39,7 @@ def _configure_work(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--processes",
-        type=whole(1),
+        type=whole(1, 1000),
         default=_usable_processes(),
         metavar="N",
         help="worker processes; each runs one job at a time (default: %(default)s)",
@@ -49,7 +49,7 @@ def _configure_work(parser: argparse.ArgumentParser) -> None:
         "--max-jobs", type=whole(1), metavar="N", help="replace a process after N jobs"
     )
     parser.add_argument(
-        "--max-time", type=seconds, metavar="S", help="replace a process after S seconds"
+        "--max-time", type=some_seconds, metavar="S", help="replace a process after S seconds"
     )
     parser.add_argument(
         "--max-memory",

@@ -4,6 +4,7 @@ Only SQLite itself opens and closes the file: another close in the same process 
 SQLite's POSIX locks, and commits would be lost (https://sqlite.org/howtocorrupt.html, 2.2).
 """
 
+import errno
 import logging
 import os
 import pwd
@@ -25,6 +26,7 @@ from dispatcher_core.errors import QueueError, QueueUnavailable
 from .checkpoint import PAGES_BETWEEN, USUAL_PAGES, checkpoint, leading
 from .files import QueueFiles
 from .filesystem import check_file_system
+from .forks import ForkGate
 
 __all__ = ["Database", "now_ms"]
 
@@ -38,18 +40,25 @@ APPLICATION_ID = 0x44535054
 _PATIENCE = 5.0  # seconds that a write waits for the others
 _RETRY = (0.0001, 0.0004)  # SQLite's own waiting starves processes; short and random does not
 
+_LOCKED = "is locked by others for too long: try again"
+_CLOSED = "let this user read and write it, what lies beside it, and its folder"
+_FREE = "free some space"
+_ANEW = "move it away, with its -wal and -shm, to begin a new one"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _RETRIED_LATER = {
-    sqlite3.SQLITE_BUSY: "is locked by others for too long",
-    sqlite3.SQLITE_LOCKED: "is locked by others for too long",
-    sqlite3.SQLITE_FULL: "cannot grow: the disk is full",
-    sqlite3.SQLITE_IOERR: "cannot be read or written: the disk is full or failing",
-    sqlite3.SQLITE_READONLY: "is read-only",
-    sqlite3.SQLITE_PERM: "is not accessible",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
+    sqlite3.SQLITE_FULL: f"cannot grow: the disk is full: {_FREE}",
+    sqlite3.SQLITE_IOERR: f"cannot be read or written: the disk is full or failing: {_FREE}",
+    sqlite3.SQLITE_READONLY: f"is read-only: {_CLOSED}",
+    sqlite3.SQLITE_PERM: f"is not accessible: {_CLOSED}",
+    sqlite3.SQLITE_CANTOPEN: f"cannot be opened: {_CLOSED}",
 }
+_SHUT = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 _BROKEN = {
-    sqlite3.SQLITE_NOTADB: "is no SQLite database",
-    sqlite3.SQLITE_CORRUPT: "is damaged: restore it, or move it away to begin a new one",
+    sqlite3.SQLITE_NOTADB: f"is no SQLite database: {_ANEW}",
+    sqlite3.SQLITE_CORRUPT: f"is damaged: restore it, or {_ANEW}",
 }
 
 
@@ -80,6 +89,7 @@ class Database:
         self._idle: deque[_Connection] = deque()
         self._pid = os.getpid()
         self._inherited: list[deque[_Connection]] = []
+        self._forks = ForkGate(self.close)
 
     @contextmanager
     def read(self) -> Iterator[_Connection]:
@@ -117,6 +127,7 @@ class Database:
 
     def _checkpoint(self) -> None:
         try:
+            self.files.make_folder()  # whoever took it away must not make the log grow
             with leading(self.files.leader_lock) as leads:
                 if leads:
                     with self._borrowed() as writer, self._borrowed() as other:
@@ -128,12 +139,18 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that are idle; a later use opens new ones."""
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):  # another thread may be faster
+            while True:
+                self._idle.pop().close()
 
     @contextmanager
     def _borrowed(self) -> Iterator[_Connection]:
         """A connection; what is not committed at the end of the block is rolled back."""
+        with self._forks, self._lent() as connection:
+            yield connection
+
+    @contextmanager
+    def _lent(self) -> Iterator[_Connection]:
         connection = None
         try:
             connection = self._take()
@@ -217,6 +234,13 @@ class Database:
             ) from None
 
     def _make_file(self) -> None:
+        if self.files.database.exists():
+            return
+        # What SQLite kept beside a file that was deleted would spoil the new one.
+        for suffix in ("-wal", "-shm"):
+            self.files.database.with_name(f"{self.files.database.name}{suffix}").unlink(
+                missing_ok=True
+            )
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
         with suppress(FileExistsError):
             os.close(os.open(self.files.database, flags, 0o600))
@@ -288,25 +312,37 @@ def _explained(error: sqlite3.Error, path: Path) -> QueueError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _BROKEN:
         return QueueError(f"the queue's file {path} {_BROKEN[code]}")
+    if code in _SHUT and _is_on_read_only_disk(path):
+        return QueueUnavailable(
+            f"the queue's file {path} is on a disk that is mounted read-only: mount it for"
+            " writing, or set DISPATCHER_QUEUE_URL to another place"
+        )
     if code in _RETRIED_LATER:
         return QueueUnavailable(f"the queue's file {path} {_RETRIED_LATER[code]}{_owners(path)}")
     return QueueError(f"the queue's file {path} fails: {error}")
 
 
 def _refused(error: OSError, path: Path) -> QueueUnavailable:
-    reason = f"{error.strerror}{_owners(path.parent)}"
+    advice = _FREE if error.errno in _NO_SPACE else "let this user write to its folder"
     return QueueUnavailable(
-        f"the queue's file {path} cannot be made or opened: {reason}; let this user write to its"
-        " folder, or set DISPATCHER_QUEUE_URL to another place"
+        f"the queue's file {path} cannot be made or opened: {error.strerror}"
+        f"{_owners(path.parent)}; {advice}, or set DISPATCHER_QUEUE_URL to another place"
     )
 
 
+def _is_on_read_only_disk(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def _owners(path: Path) -> str:
-    """Who we are and whose the path is, where these differ."""
+    """Who we are and whose the path is, or as much of it as can be seen, where these differ."""
     try:
         owner = path.stat()
     except OSError:
-        return ""
+        return "" if path == path.parent else _owners(path.parent)
     if owner.st_uid == os.geteuid():
         return ""
     return (

@@ -2,11 +2,13 @@
 
 import sqlite3
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from dispatcher_core.status import FINISHED, JobError, JobState
 
-__all__ = ["Ending", "write_ending"]
+from .batches import count_ended
+
+__all__ = ["Ending", "Written", "write_ending"]
 
 _WRITE = """
 UPDATE job SET state = ?, available_at = coalesce(?, available_at), finished_at = ?,
@@ -14,6 +16,7 @@ UPDATE job SET state = ?, available_at = coalesce(?, available_at), finished_at 
                attempt = attempt - ?, kills = kills + ?, unknown_since = ?,
                worker = NULL, token = NULL, doom = NULL, doom_delay = NULL
 WHERE seq = ? AND token = ? AND state = 'running'
+RETURNING CASE WHEN callback_delay IS NULL THEN batch_id END
 """
 _CANCEL_REQUESTED = "SELECT 1 FROM job WHERE seq = ? AND cancel_requested"
 
@@ -64,14 +67,25 @@ class Ending:
         )
 
 
+class Written(NamedTuple):
+    """What was written when a run ended.
+
+    Attributes:
+        ending: the ending, which differs where the job was asked to stop.
+        woken: the queues in which callbacks of its batch came due.
+    """
+
+    ending: Ending
+    woken: set[str]
+
+
 def write_ending(
     connection: sqlite3.Connection, seq: int, token: int, ending: Ending, now: int
-) -> Ending | None:
-    """End the run in the transaction of the connection.
+) -> Written | None:
+    """End the run in the transaction of the connection, and count it in its batch.
 
     Returns:
-        The ending that was written, which differs where the job was asked to stop; None
-        where the run does not own the job any more.
+        What was written; None where the run does not own the job any more.
     """
     if ending.state not in FINISHED and connection.execute(_CANCEL_REQUESTED, (seq,)).fetchone():
         ending = ending.once_cancelled()
@@ -90,4 +104,10 @@ def write_ending(
         seq,
         token,
     )
-    return ending if connection.execute(_WRITE, row).rowcount == 1 else None
+    changed = connection.execute(_WRITE, row).fetchone()
+    if changed is None:
+        return None
+    (batch_id,) = changed
+    if batch_id is None or ending.state not in FINISHED:
+        return Written(ending, set())
+    return Written(ending, count_ended(connection, batch_id, ending.state, now))

@@ -52,7 +52,8 @@ class EventLoop:
         async def awaited() -> object:
             return await awaitable
 
-        return self._runner.run(self._alarm.guard(awaited()), context=self._context)
+        with self._alarm.kept_from_loop():
+            return self._runner.run(self._alarm.guard(awaited()), context=self._context)
 
     def entered(self, manager: AnyContextManager) -> AbstractContextManager[Any]:
         """The context manager as one for a plain ``with``.

@@ -5,6 +5,7 @@ SQLite's log needs memory that all its processes share, which no network file sy
 """
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def file_system_of(folder: Path, mounts: Path = _MOUNTS) -> str | None:
         lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return None
-    real = folder.resolve()
+    real = Path(os.path.realpath(folder))  # unlike resolve(), it bears a loop of links
     found = None
     for line in lines:
         # "36 35 98:0 /root /mount-point options ... - type source options"

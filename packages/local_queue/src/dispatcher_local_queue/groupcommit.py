@@ -9,8 +9,11 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from copy import copy
 from threading import Lock
 from typing import Generic, TypeVar
+
+from dispatcher_core.errors import QueueUnavailable
 
 __all__ = ["GroupCommit"]
 
@@ -19,6 +22,8 @@ Outcome = TypeVar("Outcome")
 
 _MOST = 64
 _GATHERING = 0.5  # of the last commit's time: how long a leader waits for company
+_PATIENCE = 1.0  # seconds until one looks again: an interrupted leader may have woken nobody
+_LONGEST_GATHERING = 0.01  # seconds: a commit that waited for a lock says nothing of the next
 
 
 class _Entry(Generic[Item, Outcome]):
@@ -58,7 +63,7 @@ class GroupCommit(Generic[Item, Outcome]):
     def _start_afresh(self) -> None:
         self._mutex = Lock()
         self._waiting: list[_Entry[Item, Outcome]] = []
-        self._led = False
+        self._leader: _Entry[Item, Outcome] | None = None
         self._last_size = 1
         self._last_time = 0.0
 
@@ -69,43 +74,47 @@ class GroupCommit(Generic[Item, Outcome]):
             Exception: whatever writing it raised.
         """
         entry: _Entry[Item, Outcome] = _Entry(item)
-        with self._mutex:
-            self._waiting.append(entry)
-            leads = not self._led
-            self._led = True
-        if not leads:
-            entry.woken.acquire()
-            leads = not entry.settled
-        if leads:
-            self._lead(entry)
+        try:
+            with self._mutex:
+                self._waiting.append(entry)
+                self._leader = self._leader or entry
+            while not entry.settled:
+                if self._leader is entry:
+                    self._lead(entry)
+                else:
+                    entry.woken.acquire(timeout=_PATIENCE)
+        except BaseException:
+            # Its thread was interrupted: the others must not wait for it.
+            self._leave(entry)
+            raise
         return entry.result()
 
     def _lead(self, leader: _Entry[Item, Outcome]) -> None:
         self._gather()
         with self._mutex:
-            group, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+            group = self._waiting[:_MOST]
         started = time.perf_counter()
-        try:
-            self._settle(group)
-        finally:
-            self._last_size, self._last_time = len(group), time.perf_counter() - started
-            self._hand_over()
-            for entry in group:
-                if entry is not leader:
-                    entry.woken.release()
+        self._settle(group)
+        self._last_size, self._last_time = len(group), time.perf_counter() - started
+        self._leave(leader)
 
     def _gather(self) -> None:
         # Only a leader that had company before waits for it again: a lone thread never does.
         if self._last_size < 2:
             return
-        until = time.perf_counter() + self._last_time * _GATHERING
+        longest = min(self._last_time * _GATHERING, _LONGEST_GATHERING)
+        until = time.perf_counter() + longest
         while len(self._waiting) < self._last_size and time.perf_counter() < until:
             time.sleep(0)
 
     def _settle(self, group: Sequence[_Entry[Item, Outcome]]) -> None:
         try:
             outcomes = self._write([entry.item for entry in group])
-        except BaseException as error:  # noqa: BLE001 - each thread gets its own below
+        except QueueUnavailable as error:
+            # No item is to blame, and each alone would wait as long again.
+            for entry in group:
+                entry.error = copy(error)
+        except Exception as error:  # noqa: BLE001 - each thread gets its own below
             if len(group) > 1:
                 for entry in group:
                     self._settle([entry])
@@ -117,13 +126,20 @@ class GroupCommit(Generic[Item, Outcome]):
         for entry in group:
             entry.settled = True
 
-    def _hand_over(self) -> None:
-        # First of all: the next leader starts its commit while the others wake up.
+    def _leave(self, entry: _Entry[Item, Outcome]) -> None:
+        """Wait no more; who leads hands the lead on, and wakes those whose items are settled."""
         with self._mutex:
-            following = self._waiting[0] if self._waiting else None
-            self._led = following is not None
-        if following is not None:
-            following.woken.release()
+            settled = [other for other in self._waiting if other.settled and other is not entry]
+            self._waiting = [
+                other for other in self._waiting if not other.settled and other is not entry
+            ]
+            following = None
+            if self._leader is entry:
+                self._leader = following = self._waiting[0] if self._waiting else None
+        # First of all: the next leader starts its commit while the others wake up.
+        for other in (following, *settled):
+            if other is not None:
+                other.woken.release()
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, lock_descriptor
 
-__all__ = ["LifeLock", "birth_of", "dead", "gone", "new_life_id"]
+__all__ = ["LifeLock", "birth_of", "dead", "gone", "group_runs", "new_life_id"]
 
 
 def new_life_id() -> str:
@@ -69,12 +69,8 @@ def birth_of(pid: int) -> str:
     Boot, pid namespace and start time, from ``/proc`` (proc_pid_stat(5), field 22); empty
     too where there is no ``/proc``.
     """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-    fields = text.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else f"{_machine()} {fields[19]}"
+    fields = _stat(pid)
+    return f"{_machine()} {fields[19]}" if fields else ""
 
 
 def gone(pid: int, birth: str) -> bool:
@@ -84,6 +80,29 @@ def gone(pid: int, birth: str) -> bool:
     """
     machine = birth.rpartition(" ")[0]
     return bool(machine) and machine == _machine() and birth_of(pid) != birth
+
+
+def group_runs(group: int) -> bool:
+    """Whether any process of a process group still runs.
+
+    A killed process whose parent does not wait for it stays a member, but runs no more.
+    """
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return not pids or any(_stat(pid)[2:3] == [str(group)] for pid in pids)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of ``/proc/PID/stat`` from the third on; none where the process has ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return []
+    fields = text.rpartition(")")[2].split()
+    return [] if fields[0] in "ZX" else fields
 
 
 def _machine() -> str:

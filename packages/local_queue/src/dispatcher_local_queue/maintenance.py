@@ -13,7 +13,16 @@ from dispatcher_core.errors import QueueUnavailable
 from .checkpoint import leading
 from .database import Database, now_ms
 
-__all__ = ["GIVE_WAY", "LEAST_RETENTION", "Pruner", "Step", "free_step", "prune_step", "repeated"]
+__all__ = [
+    "GIVE_WAY",
+    "LEAST_RETENTION",
+    "Pruner",
+    "Step",
+    "batch_step",
+    "free_step",
+    "prune_step",
+    "repeated",
+]
 
 LEAST_RETENTION = 3600.0
 """Seconds for which a finished job is kept: a repeated request must find it, or it runs twice."""
@@ -28,9 +37,24 @@ _KEPT_PAGES = 512  # left free for the jobs to come, which would make the file g
 _EVERY = 60.0
 _AGAIN = 0.1
 
+# The jobs of a batch go when the batch is as old: until then it can be asked for them.
 _OLD = f"""
 SELECT seq FROM job WHERE state IN ('succeeded', 'cancelled') AND finished_at <= ?
+AND NOT EXISTS (SELECT 1 FROM batch WHERE batch.id = job.batch_id
+                AND (batch.finished_at IS NULL OR batch.finished_at > ?))
 ORDER BY finished_at LIMIT {_MOST_ROWS}
+"""
+_OLD_BATCHES = f"""
+DELETE FROM batch WHERE id IN (
+    SELECT id FROM batch WHERE finished_at <= ? AND NOT EXISTS (
+        SELECT 1 FROM job WHERE batch_id = batch.id AND callback_delay IS NULL)
+    ORDER BY finished_at LIMIT {_MOST_ROWS})
+"""
+_OLD_ACCEPTED = f"""
+DELETE FROM accepted_batch WHERE id IN (
+    SELECT id FROM accepted_batch AS old WHERE created_at <= ?
+    AND NOT EXISTS (SELECT 1 FROM batch WHERE batch.id = old.id)
+    ORDER BY created_at LIMIT {_MOST_ROWS})
 """
 
 
@@ -58,12 +82,30 @@ def prune_step(database: Database, before: int) -> Step:
     """
     removed = 0
     with database.write(_PAGES_OF_A_STEP) as connection:
-        rows = connection.execute(_OLD, (before,)).fetchall()
+        rows = connection.execute(_OLD, (before, before)).fetchall()
         until = time.monotonic() + _LONGEST_STEP
         while removed < len(rows) and (not removed or time.monotonic() < until):
             connection.execute("DELETE FROM job WHERE seq = ?", rows[removed])
             removed += 1
     return Step(removed, removed == _MOST_ROWS or removed < len(rows))
+
+
+def batch_step(database: Database, before: int) -> Step:
+    """Remove some batches whose jobs are all gone, and what is remembered of old requests.
+
+    Args:
+        database: the queue's file.
+        before: only what finished until then, in milliseconds since 1970.
+
+    Raises:
+        QueueUnavailable: the file cannot be written for now.
+    """
+    with database.write(_PAGES_OF_A_STEP) as connection:
+        counts = [
+            connection.execute(statement, (before,)).rowcount
+            for statement in (_OLD_BATCHES, _OLD_ACCEPTED)
+        ]
+    return Step(sum(counts), _MOST_ROWS in counts)
 
 
 def free_step(database: Database) -> Step:
@@ -131,8 +173,10 @@ class Pruner:
         lock = self._database.files.prune_lock
         try:
             with leading(lock) as leads:
+                before = now_ms() - self._retention
                 return leads and (
-                    prune_step(self._database, now_ms() - self._retention).more
+                    prune_step(self._database, before).more
+                    or batch_step(self._database, before).more
                     or free_step(self._database).more
                 )
         except OSError as error:

@@ -1,31 +1,28 @@
 """The queue as the receiver sees it: put, find, cancel."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
+from dispatcher_core.batch_wire import BatchMessage
 from dispatcher_core.errors import ConfigError, IdReused
-from dispatcher_core.jsontext import dump
-from dispatcher_core.status import JobStatus
+from dispatcher_core.status import BatchStatus, JobStatus
 from dispatcher_core.wire import JobMessage
 
-from .checkpoint import PAGE_BYTES, USUAL_PAGES
+from . import batches
 from .database import Database, now_ms
 from .groupcommit import GroupCommit
+from .insertion import insert_new, new_row, pages_of
 from .registry import Registry
 from .rows import COLUMNS, StatusRow
 from .wakeup import Bells
 
 __all__ = ["SQLiteQueue"]
 
-_COLUMNS = (
-    "id, fingerprint, name, queue, priority, state, available_at, created_at, trace, payload"
-)
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CANCEL_WAITING = """
 UPDATE job SET state = 'cancelled', cancel_requested = 1, finished_at = ?
 WHERE id = ? AND state IN ('queued', 'scheduled')
+RETURNING CASE WHEN callback_delay IS NULL THEN batch_id END
 """
 _ASK_RUNNING = "UPDATE job SET cancel_requested = 1 WHERE id = ? AND state = 'running'"
 
@@ -83,10 +80,59 @@ class SQLiteQueue:
         Raises:
             QueueUnavailable: the queue could not be written, for now.
         """
+        now = now_ms()
+        woken: set[str] = set()
         with self._database.write() as connection:
-            connection.execute(_CANCEL_WAITING, (now_ms(), id))
+            for (batch_id,) in connection.execute(_CANCEL_WAITING, (now, id)).fetchall():
+                if batch_id is not None:
+                    woken = batches.count_ended(connection, batch_id, "cancelled", now)
             connection.execute(_ASK_RUNNING, (id,))
+        self._wake(woken)
         return self.find_job(id)
+
+    def put_batch(self, batch: BatchMessage) -> tuple[str, ...] | None:
+        """Keep a batch durably, all of it or nothing.
+
+        Returns:
+            None where it is new; the ids of the jobs that are kept for it, in order, where
+            this very batch is known already.
+
+        Raises:
+            IdReused: its id, or that of a job or callback, belongs to something else.
+            QueueUnavailable: it could not be kept, for now.
+        """
+        now = now_ms()
+        batch_id = batch.id if batch.should_batch else None
+        rows = [new_row(job, now, batch_id=batch_id) for job in batch.jobs]
+        callbacks = batch.callbacks.values()
+        rows += [new_row(job, now, batch_id=batch_id, callback=True) for job in callbacks]
+        with self._database.write(pages_of(rows)) as connection:
+            known = batches.accepted(connection, batch)
+            if known is not None:
+                return known
+            woken = batches.insert(connection, batch, rows, now)
+        self._wake(woken.union(job.queue for job in batch.jobs))
+        return None
+
+    def find_batch(self, id: str) -> BatchStatus | None:
+        """What is known of a batch, None for an unknown id and for jobs kept singly.
+
+        Raises:
+            QueueUnavailable: the queue could not be read, for now.
+        """
+        with self._database.read() as connection:
+            return batches.find(connection, id)
+
+    def cancel_batch(self, id: str) -> BatchStatus | None:
+        """Cancel the jobs of a batch that wait, and ask the running ones to stop.
+
+        Raises:
+            QueueUnavailable: the queue could not be written, for now.
+        """
+        with self._database.write() as connection:
+            woken = batches.cancel(connection, id, now_ms())
+        self._wake(woken)
+        return self.find_batch(id)
 
     def workers(self) -> int:
         """How many worker processes are alive.
@@ -102,41 +148,21 @@ class SQLiteQueue:
         self._bells.close()
 
     def _insert(self, jobs: Sequence[JobMessage]) -> list[bool]:
-        """Insert jobs with one statement: a call for each would hand the GIL around."""
         now = now_ms()
-        rows = [_row(job, now) for job in jobs]
-        pages = USUAL_PAGES + sum(len(row[-1]) for row in rows) // PAGE_BYTES
-        with self._database.write(pages) as connection:
-            statement = (
-                f"INSERT INTO job ({_COLUMNS}) VALUES {', '.join([_ROW] * len(rows))}"
-                " ON CONFLICT (id) DO NOTHING RETURNING id"
-            )
-            values = [value for row in rows for value in row]
-            inserted = {row[0] for row in connection.execute(statement, values).fetchall()}
-        for queue in {job.queue for job in jobs}:
-            self._bells.ring(queue)
+        rows = [new_row(job, now) for job in jobs]
+        with self._database.write(pages_of(rows)) as connection:
+            inserted = insert_new(connection, rows)
+        self._wake({job.queue for job in jobs})
         return [_taken(inserted, job.id) for job in jobs]
+
+    def _wake(self, queues: Iterable[str]) -> None:
+        for queue in queues:
+            self._bells.ring(queue)
 
     def _fingerprint(self, id: str) -> bytes | None:
         with self._database.read() as connection:
             row = connection.execute("SELECT fingerprint FROM job WHERE id = ?", (id,)).fetchone()
         return row[0] if row else None
-
-
-def _row(job: JobMessage, now: int) -> tuple[*tuple[object, ...], str]:
-    due = now + math.ceil(job.delay * 1000)
-    return (
-        job.id,
-        job.fingerprint,
-        job.job,
-        job.queue,
-        job.priority,
-        "scheduled" if due > now else "queued",
-        due,
-        now,
-        None if job.trace is None else dump(job.trace),
-        dump(job.payload),
-    )
 
 
 def _taken(ids: set[str], id: str) -> bool:

@@ -37,12 +37,19 @@ WHERE worker = ? AND token = ? AND state = 'running'
 
 
 class Recovered(NamedTuple):
-    """A job whose worker died, and the state that it is in now."""
+    """A job whose worker died.
+
+    Attributes:
+        id: its id.
+        name: the name it was dispatched under.
+        state: the state that it is in now.
+        woken: the queues in which jobs can start now.
+    """
 
     id: str
     name: str
-    queue: str
     state: str
+    woken: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,8 @@ class Registry:
                 ending = _ending(*facts, killed=killed)
                 written = write_ending(connection, seq, token, ending, now)
                 if written is not None:
-                    recovered.append(Recovered(job_id, name, queue, written.state))
+                    woken = frozenset((queue, *written.woken))
+                    recovered.append(Recovered(job_id, name, written.ending.state, woken))
             connection.execute("DELETE FROM worker WHERE id = ?", (worker_id,))
         self._database.files.worker_lock(worker_id).unlink(missing_ok=True)
         return recovered

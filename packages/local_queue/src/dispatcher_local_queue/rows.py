@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dispatcher_core.status import JobError, JobState, JobStatus, Progress
 
-__all__ = ["COLUMNS", "StatusRow"]
+__all__ = ["COLUMNS", "StatusRow", "optional_time", "time_of"]
 
 
 class StatusRow(NamedTuple):
@@ -43,10 +43,10 @@ class StatusRow(NamedTuple):
             error=self._error(),
             batch_id=self.batch_id,
             cancel_requested=bool(self.cancel_requested),
-            created_at=_time(self.created_at),
-            available_at=_optional_time(self.available_at),
-            started_at=_optional_time(self.started_at),
-            finished_at=_optional_time(self.finished_at),
+            created_at=time_of(self.created_at),
+            available_at=optional_time(self.available_at),
+            started_at=optional_time(self.started_at),
+            finished_at=optional_time(self.finished_at),
         )
 
     def _progress(self) -> Progress | None:
@@ -63,9 +63,11 @@ class StatusRow(NamedTuple):
 COLUMNS = ", ".join(StatusRow._fields)
 
 
-def _time(milliseconds: int) -> datetime:
+def time_of(milliseconds: int) -> datetime:
+    """The aware time of milliseconds since 1970."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _optional_time(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else _time(milliseconds)
+def optional_time(milliseconds: int | None) -> datetime | None:
+    """The same, where there may be none."""
+    return None if milliseconds is None else time_of(milliseconds)

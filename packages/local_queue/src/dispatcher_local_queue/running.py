@@ -5,7 +5,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 from dispatcher_core.aliases import AliasRegistry
@@ -53,7 +53,7 @@ class JobRunner:
         alarm: Alarm,
         loop: EventLoop,
     ) -> None:
-        self._registry = registry
+        self.registry = registry
         self._around_job = around_job
         self._resources = resources
         self._alarm = alarm
@@ -62,14 +62,14 @@ class JobRunner:
     def options(self, name: str) -> JobOptions:
         """How a job of this name is tried."""
         try:
-            return self._registry.resolve(name).options
+            return self.registry.resolve(name).options
         except UnknownJob:
             return JobOptions()
 
     def run(self, claim: Claim, reporter: JobReporter) -> Ending:
         """Run the job. Whatever its handler raises becomes the ending."""
         try:
-            handler = self._registry.resolve(claim.name)
+            handler = self.registry.resolve(claim.name)
         except UnknownJob as error:
             return _unknown(claim, error)
         payload = json.loads(claim.payload)
@@ -103,11 +103,11 @@ class JobRunner:
     def _call(
         self, handler: Handler, payload: Mapping[str, object], context: JobContext
     ) -> object:
-        hook: AnyContextManager = nullcontext()
+        hook: AbstractContextManager[object] = nullcontext()
         if self._around_job is not None:
-            hook = self._loop.run(self._around_job, context)
+            hook = self._loop.entered(self._loop.run(self._around_job, context))
         value: object = None
-        with self._loop.entered(hook):
+        with hook:
             value = self._loop.run(handler.call, payload)
             if inspect.isawaitable(value):
                 value = self._loop.wait(value)

@@ -12,6 +12,7 @@ CREATE TABLE job (
     payload TEXT NOT NULL,
     trace TEXT,
     batch_id TEXT,
+    callback_delay INTEGER,              -- of a callback: how long it waits once it is due
     attempt INTEGER NOT NULL DEFAULT 0,  -- tries used up, the running one included
     kills INTEGER NOT NULL DEFAULT 0,    -- workers that died under it
     cancel_requested INTEGER NOT NULL DEFAULT 0,
@@ -30,11 +31,39 @@ CREATE TABLE job (
     error_message TEXT
 ) STRICT;
 CREATE INDEX job_ready ON job (queue, priority DESC, seq) WHERE state = 'queued';
-CREATE INDEX job_due ON job (available_at) WHERE state = 'scheduled';
+CREATE INDEX job_due ON job (available_at)
+    WHERE state = 'scheduled' AND available_at IS NOT NULL;
 CREATE INDEX job_running ON job (worker) WHERE state = 'running';
 CREATE INDEX job_finished ON job (finished_at) WHERE state IN ('succeeded', 'cancelled');
 CREATE INDEX job_failed ON job (seq) WHERE state = 'failed';
-CREATE INDEX job_batch ON job (batch_id, state) WHERE batch_id IS NOT NULL;
+CREATE INDEX job_batch ON job (batch_id, state)
+    WHERE batch_id IS NOT NULL AND callback_delay IS NULL;
+
+-- What was accepted in one request: a batch, or jobs that are no batch.
+CREATE TABLE accepted_batch (
+    id TEXT PRIMARY KEY,
+    fingerprint BLOB NOT NULL,
+    ids TEXT NOT NULL,                   -- of the jobs, in order, as JSON
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX accepted_batch_created ON accepted_batch (created_at);
+
+CREATE TABLE batch (
+    id TEXT PRIMARY KEY,
+    allow_failures INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    pending INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    then_id TEXT,
+    catch_id TEXT,
+    finally_id TEXT,
+    created_at INTEGER NOT NULL,
+    finished_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX batch_finished ON batch (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE worker (
     id TEXT PRIMARY KEY,                 -- also names its lock file; never used again

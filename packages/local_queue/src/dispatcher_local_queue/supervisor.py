@@ -7,6 +7,7 @@ import selectors
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from dispatcher_core.errors import QueueUnavailable
 
@@ -17,7 +18,7 @@ from .maintenance import Pruner
 from .registry import DEADLY, Recovered, Registry
 from .reports import Left, Ready
 from .signals import Signals
-from .slots import Slots, anonymous_file
+from .slots import Run, Slots, anonymous_file
 from .spec import WorkSettings
 from .wakeup import Bells
 
@@ -76,14 +77,13 @@ class Supervisor:
             QueueUnavailable: the queue cannot be opened at the start.
             QueueError: its file is no queue.
         """
-        self._registry.workers()  # opens the queue: what is wrong with it is said here
-        lock = LifeLock(self._database.files.supervisor_lock(self._id))
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._close)
+            self._registry.workers()  # opens the queue: what is wrong with it is said here
+            lock = LifeLock(self._database.files.supervisor_lock(self._id))
+            stack.callback(lock.release)
             with self._signals.caught():
                 self._loop()
-        finally:
-            lock.release()
-            self._close()
         return self._exit_code()
 
     def _loop(self) -> None:
@@ -118,7 +118,7 @@ class Supervisor:
             self._trouble = str(error)
 
     def _seconds_until_something(self) -> float:
-        runs = [run for slot in self._children if (run := self._slots.read(slot))]
+        runs = [run for child in self._children.values() if (run := self._run_of(child))]
         times = [self._next_probe, self._pruner.due, *self._vacancies.values()]
         times += [run.deadline_ns / 1e9 for run in runs]
         if self._stops_at is not None and not self._forced:
@@ -155,7 +155,8 @@ class Supervisor:
                 self._vacancies[child.slot] = time.monotonic() + pause
 
     def _pause_after(self, child: Child, recovered: Sequence[Recovered]) -> float:
-        quick = not child.left and time.monotonic() - child.started < _QUICK_DEATH
+        failed = child.refused or not child.left
+        quick = failed and time.monotonic() - child.started < _QUICK_DEATH
         # Who dies under a job did come up, and no job brings this about more than three times.
         deaths = self._quick_deaths[child.slot] + 1 if quick and not recovered else 0
         self._quick_deaths[child.slot] = deaths
@@ -166,8 +167,8 @@ class Supervisor:
 
     def _end_overdue_runs(self) -> None:
         now = time.monotonic_ns()
-        for slot, child in self._children.items():
-            run = self._slots.read(slot)
+        for child in self._children.values():
+            run = self._run_of(child)
             if run is None or run.deadline_ns > now:
                 continue
             # Fence first: from here on the worker can neither end this job nor claim another.
@@ -175,7 +176,12 @@ class Supervisor:
             if self._registry.doom(child.worker_id, run.token, fence, run.retry_ms):
                 logger.error("worker %d overran a job's timeout: killed", child.pid)
                 child.kill()
-            self._slots.clear(slot)
+            child.judged = run.token
+
+    def _run_of(self, child: Child) -> Run | None:
+        """What a worker runs, unless that was found overdue before: the next run may follow."""
+        run = self._slots.read(child.slot)
+        return None if run is None or run.token == child.judged else run
 
     # Other supervisors' workers
 
@@ -212,11 +218,17 @@ class Supervisor:
             elif isinstance(message, Left):
                 child.left = True
                 self._counts.update(message.counts)
-            elif self._was_ready:
-                logger.error("%s", message.reason)
             else:
-                self._refusal = message.reason
-                self._stop()
+                child.left = child.refused = True
+                self._refuse(message.reason)
+
+    def _refuse(self, reason: str) -> None:
+        """What was running goes on without code that does not load; what starts ends."""
+        if self._was_ready:
+            logger.error("%s", reason)
+        else:
+            self._refusal = reason
+            self._stop()
 
     def _announce(self, jobs: Sequence[str]) -> None:
         everyone = len(self._children) == self._processes
@@ -231,7 +243,8 @@ class Supervisor:
         for job in recovered:
             outcome = "it starts again" if job.state == "queued" else f"it is {job.state}"
             logger.error("%s while it ran job %s %s: %s", what, job.id, job.name, outcome)
-            self._bells.ring(job.queue)
+            for queue in job.woken:
+                self._bells.ring(queue)
 
     # Stopping
 
@@ -249,6 +262,8 @@ class Supervisor:
         self._stops_at = time.monotonic() + self._shutdown_timeout
         self._vacancies.clear()
         self._let_go()
+        if self._refusal is not None:
+            return
         for job_id, name in self._registry.running_jobs(self._id):
             logger.info("waiting for job %s %s", job_id, name)
         logger.info("stopping within %.0f s; again to force", self._shutdown_timeout)

@@ -6,6 +6,7 @@ time that a worker sleeps anyway.
 
 import os
 import select
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -58,9 +59,13 @@ class Bells:
         try:
             with suppress(FileExistsError):
                 os.mkfifo(path, 0o600)
-            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        return None
 
     def close(self) -> None:
         """Close the pipes."""

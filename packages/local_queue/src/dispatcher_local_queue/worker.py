@@ -7,8 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from dispatcher_core.application import Application, load_application
 from dispatcher_core.errors import JobLoadError, QueueUnavailable
@@ -22,6 +21,7 @@ from .liveness import LifeLock
 from .logs import set_up_logging
 from .memory import MEBIBYTE, resident_memory
 from .registry import Registry
+from .reporter import Reporter
 from .reports import Left, Ready, Refused, ReportWriter
 from .running import JobRunner, delay_after
 from .slots import Run, Slots
@@ -34,20 +34,6 @@ logger = logging.getLogger("dispatcher.worker")
 
 _LONGEST_SLEEP = 1.0
 _PAUSE_WHEN_UNAVAILABLE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Reporter:
-    """What a running job may ask of the queue."""
-
-    claims: Claims
-    claim: Claim
-
-    def report_progress(self, done: int, total: int) -> None:
-        self.claims.report_progress(self.claim, done, total)
-
-    def cancel_requested(self) -> bool:
-        return self.claims.cancel_requested(self.claim)
 
 
 class QueueOrder:
@@ -134,7 +120,7 @@ class Worker:
         retry = delay_after(options, claim.attempt)
         self._slots.post(self._slot, Run(int(deadline * 1e9), claim.token, retry))
         try:
-            return self._runner.run(claim, _Reporter(self._claims, claim))
+            return self._runner.run(claim, Reporter(self._claims, claim, self._runner.registry))
         finally:
             self._slots.clear(self._slot)
 
@@ -244,8 +230,10 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
     alarm = Alarm()
     loop = EventLoop(alarm)
     try:
-        lifespan = nullcontext() if application.lifespan is None else application.lifespan()
-        with loop.entered(lifespan) as resources:
+        lifespan: AbstractContextManager[object] = nullcontext()
+        if application.lifespan is not None:
+            lifespan = loop.entered(loop.run(application.lifespan))
+        with lifespan as resources:
             runner = JobRunner(
                 application.registry,
                 around_job=application.around_job,
@@ -273,11 +261,12 @@ def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> Co
     registry.enter(spec.worker_id, spec.supervisor_id, os.getpid())
     ready()
     inode = database.inode()
+    bells = Bells(database.files)
     worker = Worker(
         spec,
-        claims=Claims(database, spec.worker_id),
+        claims=Claims(database, spec.worker_id, bells),
         runner=runner,
-        bells=Bells(database.files),
+        bells=bells,
         # Another file in the place of ours knows nothing of this worker: a new one must start.
         displaced=lambda: lock.replaced() or database.inode() != inode,
     )

@@ -1,12 +1,26 @@
 """The body of a request: what kind, how long, and the bytes."""
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
 from .problems import Refusal
 
-__all__ = ["ByteStream", "body_length", "check_media_type", "check_no_body", "read_body"]
+__all__ = [
+    "BIG_BODY",
+    "BigBodies",
+    "ByteStream",
+    "body_length",
+    "check_media_type",
+    "check_no_body",
+    "read_body",
+]
+
+BIG_BODY = 1024 * 1024
+"""Bytes; of longer bodies few are read at once."""
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 # RFC 9110, section 8.6: prepare for lengths that no integer type holds.
@@ -18,6 +32,37 @@ class ByteStream(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Up to so many bytes; none at the end."""
+
+
+class BigBodies:
+    """Lets few big bodies be read at once: until it is read, nobody knows who sent one.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int = 2) -> None:
+        self._free = threading.Semaphore(count)
+
+    @contextmanager
+    def slot(self, length: int) -> Iterator[None]:
+        """Around the reading of a body of so many bytes.
+
+        Raises:
+            Refusal: ``unavailable``: it is big, and as many as may be are being read.
+        """
+        if length <= BIG_BODY:
+            yield
+            return
+        if not self._free.acquire(blocking=False):
+            raise Refusal(
+                f"as many bodies over {BIG_BODY} bytes as may be are read: try again later",
+                "unavailable",
+            )
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 def check_media_type(environ: WSGIEnvironment) -> None:

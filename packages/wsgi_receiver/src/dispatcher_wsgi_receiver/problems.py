@@ -1,11 +1,14 @@
 """Problem documents (RFC 9457): how the receiver says no."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 from dispatcher_core.errors import (
     DispatcherError,
     IdReused,
     InvalidPayload,
+    QueueError,
     QueueFull,
     QueueUnavailable,
     RequestError,
@@ -28,6 +31,7 @@ STATUSES = {
     "unknown-job": 422,
     "invalid-payload": 422,
     "invalid-request": 422,
+    "invalid-batch": 422,
     "id-reused": 422,
     "queue-full": 429,
     "internal": 500,
@@ -48,16 +52,24 @@ Refused = (RequestError, UnknownJob, InvalidPayload, IdReused, QueueFull, QueueU
 
 
 class Refusal(RequestError):
-    """A request that HTTP itself gives a reason to refuse.
+    """A request that the receiver itself has a reason to refuse.
 
     Attributes:
         code: one of :data:`STATUSES`.
         headers: header fields of the answer.
+        members: members of the document besides those that every one has.
     """
 
-    def __init__(self, message: str, code: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        code: str,
+        headers: tuple[tuple[str, str], ...] = (),
+        members: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
         super().__init__(message, code)
         self.headers = headers
+        self.members = members
 
 
 def problem(error: DispatcherError, now: float) -> Answer:
@@ -67,14 +79,18 @@ def problem(error: DispatcherError, now: float) -> Answer:
         error: one of :data:`Refused`.
         now: the time here in Unix seconds, told to a client whose clock is off.
     """
-    code = error.code
-    headers = list(error.headers) if isinstance(error, Refusal) else []
+    code, detail, headers, members = error.code, str(error), [], {}
+    if isinstance(error, Refusal):
+        headers, members = list(error.headers), dict(error.members)
+    elif isinstance(error, QueueError):
+        detail = _DETAILS.get(code, detail)
     if STATUSES[code] == 401:
         headers.append(("WWW-Authenticate", "Webhook-Signature"))
     if code in _RETRY_AFTER:
         headers.append(("Retry-After", str(_RETRY_AFTER[code])))
-    members = {"time": time_text(now)} if code == "timestamp-out-of-range" else {}
-    return _document(code, _DETAILS.get(code, str(error)), tuple(headers), members)
+    if code == "timestamp-out-of-range":
+        members["time"] = time_text(now)
+    return _document(code, detail, tuple(headers), members)
 
 
 def internal_problem() -> Answer:
@@ -83,7 +99,10 @@ def internal_problem() -> Answer:
 
 
 def _document(
-    code: str, detail: str, headers: tuple[tuple[str, str], ...], members: dict[str, str | None]
+    code: str,
+    detail: str,
+    headers: tuple[tuple[str, str], ...],
+    members: Mapping[str, object],
 ) -> Answer:
     status = STATUSES[code]
     content = {

@@ -9,15 +9,27 @@ from .problems import Refusal
 
 __all__ = ["Operation", "Route", "match"]
 
-Operation = Literal["dispatch", "status", "cancel", "ping", "health"]
+Operation = Literal[
+    "dispatch",
+    "dispatch-batch",
+    "job-status",
+    "cancel-job",
+    "batch-status",
+    "cancel-batch",
+    "ping",
+    "health",
+]
 
 _PATHS: dict[str, dict[str, Operation]] = {
     "/dispatch": {"POST": "dispatch"},
+    "/dispatch/batch": {"POST": "dispatch-batch"},
     "/ping": {"GET": "ping"},
     "/health": {"GET": "health"},
 }
-_JOBS = "/jobs/"
-_JOB: dict[str, Operation] = {"GET": "status", "DELETE": "cancel"}
+_FOLDERS: dict[str, dict[str, Operation]] = {
+    "/jobs": {"GET": "job-status", "DELETE": "cancel-job"},
+    "/batches": {"GET": "batch-status", "DELETE": "cancel-batch"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +41,13 @@ class Route:
         method: the HTTP method.
         path: the path, relative to where the receiver is mounted; it is what a request
             without a body signs.
-        job_id: the id in the path, empty where the path has none.
+        id: the id in the path, empty where the path has none.
     """
 
     operation: Operation
     method: str
     path: str
-    job_id: str = ""
+    id: str = ""
 
 
 def match(method: str, path: str, query: str) -> Route:
@@ -51,19 +63,19 @@ def match(method: str, path: str, query: str) -> Route:
     Raises:
         Refusal: ``not-found``, ``method-not-allowed``, or ``malformed`` for a query.
     """
-    operations, job_id = _find(path)
+    operations, found_id = _find(path)
     if method not in operations:
         allowed = ", ".join(operations)
         raise Refusal(f"use {allowed} here", "method-not-allowed", (("Allow", allowed),))
     if query:
         raise Refusal("a query is not signed, so none is taken", "malformed")
-    return Route(operations[method], method, path, job_id)
+    return Route(operations[method], method, path, found_id)
 
 
 def _find(path: str) -> tuple[dict[str, Operation], str]:
     if path in _PATHS:
         return _PATHS[path], ""
-    job_id = path.removeprefix(_JOBS)
-    if path.startswith(_JOBS) and is_id(job_id):
-        return _JOB, job_id
+    folder, _, name = path.rpartition("/")
+    if folder in _FOLDERS and is_id(name):
+        return _FOLDERS[folder], name
     raise Refusal("there is nothing at this path", "not-found")

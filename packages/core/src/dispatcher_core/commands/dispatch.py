@@ -9,9 +9,9 @@ from ..errors import InvalidJob
 from ..jsontext import load
 from ..result import Result
 from ..status import JobStatus
-from ..wire import MAX_JOB_BODY, encode_status
+from ..wire import MAX_JOB_BODY
 from .sending import add_backend, add_json, dispatcher_of, print_json, warn
-from .status import print_status
+from .showing import print_status, print_status_json
 
 __all__ = ["command"]
 
@@ -68,7 +68,7 @@ def _print_result(result: Result, *, as_json: bool) -> None:
 
 def _print_end(status: JobStatus, *, as_json: bool) -> int:
     if as_json:
-        print_json(encode_status(status))
+        print_status_json(status)
     else:
         print_status(status)
     return 0 if status.state == "succeeded" else 1

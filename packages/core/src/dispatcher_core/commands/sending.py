@@ -4,16 +4,32 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..dispatcher import Dispatcher
+from ..errors import NotFound
+from ..status import BatchStatus, JobStatus
 
-__all__ = ["add_backend", "add_json", "dispatcher_of", "print_json", "print_table", "warn"]
+__all__ = [
+    "add_backend",
+    "add_id",
+    "add_json",
+    "dispatcher_of",
+    "job_or_batch",
+    "print_json",
+    "print_table",
+    "warn",
+]
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--backend``."""
     parser.add_argument("--backend", metavar="NAME", help="a named backend of the settings")
+
+
+def add_id(parser: argparse.ArgumentParser) -> None:
+    """Add the argument ``ID``."""
+    parser.add_argument("id", metavar="ID", help="of a job, or else of a batch")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +46,23 @@ def dispatcher_of(arguments: argparse.Namespace) -> Dispatcher:
     # The command itself tells what failed; a log without a handler would tell it once more.
     logging.getLogger("dispatcher").addHandler(logging.NullHandler())
     return Dispatcher.from_env(arguments.backend)
+
+
+def job_or_batch(
+    id: str, job: Callable[[str], JobStatus], batch: Callable[[str], BatchStatus]
+) -> JobStatus | BatchStatus:
+    """What is answered for the job of this id, or else for the batch.
+
+    Raises:
+        NotFound: the backend knows neither.
+        DeliveryError: it was not reached, or it refused.
+    """
+    for ask in (job, batch):
+        try:
+            return ask(id)
+        except NotFound:
+            continue
+    raise NotFound(f"the backend knows no job and no batch by the id {id}")
 
 
 def print_json(content: Mapping[str, object]) -> None:

@@ -1,69 +1,58 @@
-"""``dispatcher status``: what became of a job."""
+"""``dispatcher status``: what became of a job or a batch."""
 
 import argparse
-import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..command import Command
 from ..dispatcher import Dispatcher
 from ..errors import WaitTimeout
-from ..status import JobStatus
-from ..wire import encode_status, format_time
-from .sending import add_backend, add_json, dispatcher_of, print_json, print_table, warn
+from ..progressbar import ProgressBar
+from ..status import BatchStatus, JobStatus
+from .sending import add_backend, add_id, add_json, dispatcher_of, job_or_batch, warn
+from .showing import Status, bad_ends, print_status, print_status_json, print_step
 
-__all__ = ["command", "print_status"]
+__all__ = ["command"]
 
 _LOOK_EVERY = 1.0
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the id that dispatching printed")
-    parser.add_argument("--watch", action="store_true", help="follow the job until it ended")
+    add_id(parser)
+    parser.add_argument("--watch", action="store_true", help="follow it until it ended")
     add_json(parser)
     add_backend(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     dispatcher = dispatcher_of(arguments)
-    status = dispatcher.status(arguments.id)
+    status = job_or_batch(arguments.id, dispatcher.status, dispatcher.batch_status)
     if arguments.watch and not status.finished:
-        _print_step(status, as_json=arguments.json)
-        for latest in _changes(dispatcher, status):
-            status = latest
-            if not status.finished:
-                _print_step(status, as_json=arguments.json)
+        with _steps(status, as_json=arguments.json) as show:
+            status = _watched(dispatcher, status, show)
     if arguments.json:
-        print_json(encode_status(status))
+        print_status_json(status)
     else:
         print_status(status)
     return 0
 
 
-def print_status(status: JobStatus) -> None:
-    """Print what is known of a job, for people."""
-    rows = {
-        "id": status.id,
-        "job": status.job,
-        "queue": status.queue,
-        "state": _state(status),
-        "attempt": str(status.attempt),
-        "created": format_time(status.created_at),
-        "available": format_time(status.available_at) if status.state == "scheduled" else None,
-        "started": format_time(status.started_at),
-        "finished": format_time(status.finished_at),
-        "progress": _progress(status),
-        "result": json.dumps(status.result) if status.state == "succeeded" else None,
-        "error": _error(status),
-    }
-    print_table({name: text for name, text in rows.items() if text is not None})
+def _watched(dispatcher: Dispatcher, status: Status, show: Callable[[Status], None]) -> Status:
+    """Show each new status of the job or batch until it ended; gives the last one."""
+    wait = dispatcher.wait if isinstance(status, JobStatus) else dispatcher.wait_batch
+    show(status)
+    for latest in _changes(wait, status):
+        status = latest
+        show(status)
+    return status
 
 
-def _changes(dispatcher: Dispatcher, status: JobStatus) -> Iterator[JobStatus]:
-    """Each new status of the job, until it ended."""
+def _changes(wait: Callable[[str, float], Status], status: Status) -> Iterator[Status]:
     trouble = False
     while not status.finished:
         try:
-            latest = dispatcher.wait(status.id, _LOOK_EVERY)
+            latest = wait(status.id, _LOOK_EVERY)
         except WaitTimeout as error:
             if error.status is None and not trouble:
                 warn(str(error))
@@ -74,34 +63,28 @@ def _changes(dispatcher: Dispatcher, status: JobStatus) -> Iterator[JobStatus]:
         status = latest
 
 
-def _print_step(status: JobStatus, *, as_json: bool) -> None:
-    if as_json:
-        print_json(encode_status(status))
+@contextmanager
+def _steps(status: Status, *, as_json: bool) -> Iterator[Callable[[Status], None]]:
+    """What shows a step: a bar for a batch on a terminal, else a line for each but the last."""
+    if isinstance(status, JobStatus) or as_json or not sys.stdout.isatty():
+        show = print_status_json if as_json else print_step
+        yield lambda step: None if step.finished else show(step)
         return
-    parts = (_state(status), f"attempt {status.attempt}", _progress(status))
-    print(", ".join(part for part in parts if part), flush=True)
+    bar = ProgressBar(sys.stdout)
+    try:
+        yield lambda step: _draw(bar, step)
+    finally:
+        bar.end()
 
 
-def _state(status: JobStatus) -> str:
-    asked = status.cancel_requested and status.state == "running"
-    return f"{status.state} (asked to stop)" if asked else status.state
-
-
-def _progress(status: JobStatus) -> str | None:
-    if status.progress is None:
-        return None
-    return f"{status.progress.done}/{status.progress.total} ({status.progress.percent} %)"
-
-
-def _error(status: JobStatus) -> str | None:
-    if status.error is None:
-        return None
-    parts = (status.error.code, status.error.type, " ".join(status.error.message.split()))
-    return ": ".join(part for part in parts if part)
+def _draw(bar: ProgressBar, step: Status) -> None:
+    if isinstance(step, BatchStatus):
+        ended = f"{step.progress.done}/{step.progress.total}"
+        bar.draw(step.progress, ", ".join(filter(None, (ended, bad_ends(step)))))
 
 
 command = Command(
-    help="show what became of a job",
+    help="show what became of a job or a batch",
     example="example: dispatcher status 01981a6e-5f4c-7f3e-8f0a-3b1c2d4e5f60 --watch",
     configure=_configure,
     run=_run,

@@ -1,5 +1,6 @@
 """Whether all was right: what the jobs returned against what is so."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..errors import DeliveryError
@@ -21,7 +22,7 @@ def problems(files: Sequence[TextFile], played: Played) -> list[str]:
         files: what there is to count.
         played: what became of the jobs.
     """
-    return [*_miscounted(files, played), *_misplayed(played)]
+    return [*_miscounted(files, played), *_misbatched(files, played), *_misplayed(played)]
 
 
 def waited(status: JobStatus) -> float:
@@ -37,6 +38,27 @@ def _miscounted(files: Sequence[TextFile], played: Played) -> Iterator[str]:
             yield f"{str(file.path)!r} was not counted: {_reason(status)}"
         elif status.result != expected:
             yield f"{str(file.path)!r} is miscounted, or it changed while the demo ran"
+
+
+def _misbatched(files: Sequence[TextFile], played: Played) -> Iterator[str]:
+    batch, total = played.batch, played.total
+    states = Counter[str](status.state for status in played.counted)
+    ends = {"succeeded": batch.succeeded, "failed": batch.failed, "cancelled": batch.cancelled}
+    if batch.total != len(files) or any(states[name] != ends[name] for name in ends):
+        yield f"the batch counted {ends} of {batch.total} jobs, and these are {dict(states)}"
+    expected = _direct_total(files, played)
+    if total.state != "succeeded":
+        yield f"the job {total.job} did not succeed: {_reason(total)}"
+    elif total.result != expected:
+        yield f"the job {total.job} added up {total.result}, and directly it is {expected}"
+
+
+def _direct_total(files: Sequence[TextFile], played: Played) -> dict[str, int]:
+    """The totals of those files whose jobs succeeded, by the demo's own count."""
+    pairs = zip(files, played.counted, strict=True)
+    read = [file for file, status in pairs if status.state == "succeeded"]
+    words, size = sum(file.words for file in read), sum(file.size for file in read)
+    return {"files": len(read), "words": words, "bytes": size}
 
 
 def _misplayed(played: Played) -> Iterator[str]:

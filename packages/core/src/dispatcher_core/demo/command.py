@@ -10,7 +10,7 @@ from ..commands.sending import print_json, warn
 from ..errors import DispatcherError
 from ..plugins import COMMANDS, SENDERS, plugin_names
 from .checks import problems
-from .files import MOST_FILES, survey
+from .files import MOST_FILES, MOST_OWN_FILES, survey
 from .limits import Interrupted, Limits
 from .play import Play
 from .report import Report
@@ -35,7 +35,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="FOLDER",
         help="count the words of its text files, in folders below it too, without hidden ones"
-        f" and at most {MOST_FILES} (default: Dispatcher's own source files)",
+        f" and at most {MOST_FILES} (default: {MOST_OWN_FILES} source files of Dispatcher's own)",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 

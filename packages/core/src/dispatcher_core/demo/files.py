@@ -14,9 +14,14 @@ from pathlib import Path
 from ..errors import DispatcherError
 from .limits import Limits
 
-__all__ = ["MOST_FILES", "Survey", "TextFile", "survey"]
+__all__ = ["MOST_FILES", "MOST_OWN_FILES", "Survey", "TextFile", "survey"]
 
 MOST_FILES = 1000
+"""How many files of a folder are counted."""
+
+MOST_OWN_FILES = 300
+"""How many of our own are, so that the demo stays quick while they become more."""
+
 _MOST_BYTES = 64 * 1024 * 1024
 _OWN_SUFFIXES = (".py", ".md")
 _PACKAGE = Path(__file__).parents[1]
@@ -47,16 +52,18 @@ class Survey:
         place: what the files are of, for people.
         files: the text files.
         skipped: how many others there are, by reason.
+        most: how many files it takes at most.
     """
 
     place: str
     files: tuple[TextFile, ...]
     skipped: Mapping[str, int]
+    most: int
 
     def __str__(self) -> str:
         """How many files there are, and what was left out."""
         number = len(self.files)
-        first = "the first " if number == MOST_FILES else ""
+        first = "the first " if number == self.most else ""
         files = f"{first}{number or 'no'} text {'file' if number == 1 else 'files'}"
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
         return f"{files} of {self.place}{f' (skipped: {reasons})' if reasons else ''}"
@@ -82,11 +89,12 @@ def survey(folder: str | None, limits: Limits) -> Survey:
     """
     skipped: Counter[str] = Counter()
     if folder is None:
-        place, paths = _own_files()
+        most, (place, paths) = MOST_OWN_FILES, _own_files()
     else:
-        place, paths = f"the folder {folder!r}", _walk(_readable(folder), skipped)
-    files = tuple(islice(_counted(paths, skipped, limits), MOST_FILES))
-    found = Survey(place, files, skipped)
+        most, place = MOST_FILES, f"the folder {folder!r}"
+        paths = _walk(_readable(folder), skipped)
+    files = tuple(islice(_counted(paths, skipped, limits), most))
+    found = Survey(place, files, skipped, most)
     if not found.files:
         raise DispatcherError(f"there are {found}: name another folder")
     return found

@@ -1,6 +1,7 @@
 """What the demo's other application runs, in the worker processes."""
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from ..context import current_job
 from ..handlers import job
 
-__all__ = ["STUMBLES", "count", "later", "stumble", "survive"]
+__all__ = ["STUMBLES", "count", "later", "stumble", "survive", "total"]
 
 STUMBLES = 2
 """How often ``stumble`` fails."""
@@ -18,8 +19,13 @@ _PAUSE = 0.05
 
 
 @job("demo-count")
-def count(path: str) -> dict[str, object]:
-    """Count the words and bytes of a file line by line, and hash it."""
+def count(path: str, note: str) -> dict[str, object]:
+    """Count the words and bytes of a file line by line, and hash it.
+
+    Args:
+        path: the file.
+        note: the file to write the counts to, for ``total``. A second attempt writes it again.
+    """
     words = size = 0
     digest = hashlib.sha256()
     with Path(path).open("rb") as lines:
@@ -27,7 +33,20 @@ def count(path: str) -> dict[str, object]:
             words += len(line.split())
             size += len(line)
             digest.update(line)
+    _write(Path(note), json.dumps({"words": words, "bytes": size}))
     return {"words": words, "bytes": size, "sha256": digest.hexdigest()}
+
+
+@job("demo-total")
+def total(folder: str) -> dict[str, int]:
+    """Add up what the jobs of the batch have noted.
+
+    Args:
+        folder: the one with their notes.
+    """
+    counts = [json.loads(note.read_text()) for note in Path(folder).glob("*.json")]
+    sums = {name: sum(count[name] for count in counts) for name in ("words", "bytes")}
+    return {"files": len(counts), **sums}
 
 
 @job("demo-stumble", tries=STUMBLES + 1, backoff=0.1)
@@ -55,10 +74,15 @@ def survive(note: str) -> dict[str, int]:
     path = Path(note)
     if path.exists():
         return {"killed": int(path.read_text()), "ended": os.getpid()}
-    draft = path.with_suffix(".draft")
-    draft.write_text(str(os.getpid()))
-    draft.rename(path)  # whoever finds the note finds it whole
+    _write(path, str(os.getpid()))
     end = time.monotonic() + _PATIENCE
     while path.exists() and time.monotonic() < end:  # the note goes when the demo does
         time.sleep(_PAUSE)
     raise TimeoutError("nobody killed this process")
+
+
+def _write(note: Path, text: str) -> None:
+    """Write a note so that whoever finds it finds it whole."""
+    draft = note.with_suffix(".draft")
+    draft.write_text(text)
+    draft.rename(note)

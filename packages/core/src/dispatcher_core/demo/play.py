@@ -3,15 +3,14 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DispatcherError, WaitTimeout
 from ..jobs import Job
-from ..status import JobStatus
+from ..result import Result
+from ..status import BatchStatus, JobStatus, Progress
 from . import jobs
 from .files import TextFile
 from .limits import Limits
@@ -26,7 +25,6 @@ DELAY = 1.0
 UNKNOWN = "demo-unheard-of"
 """A name that no job has."""
 
-_AT_ONCE = 4
 _LOOK = 0.2
 
 
@@ -50,20 +48,22 @@ class Played:
     """What became of the jobs.
 
     Attributes:
+        batch: of the batch that counts the files.
+        total: of the job that adds up the counts once the batch has ended.
         counted: of each file's job, in the order of the files.
         stumbled: of the job that fails twice.
         delayed: of the one that starts late.
         refused: why the unknown one was refused, None where it was not.
         survival: of the one whose process was killed.
-        counting: seconds from the first file dispatched to the last one counted.
     """
 
+    batch: BatchStatus
+    total: JobStatus
     counted: Sequence[JobStatus]
     stumbled: JobStatus
     delayed: JobStatus
     refused: DispatcherError | None
     survival: Survival
-    counting: float
 
 
 class Play:
@@ -96,38 +96,35 @@ class Play:
         stumbling = self._dispatch(Job(jobs.stumble))
         delayed = self._dispatch(Job(jobs.later, delay=DELAY))
         refused = self._stage.dispatcher.dispatch(UNKNOWN).error
-        start = time.monotonic()
-        with self._dispatching(files) as sent:
-            survival = self._kill(note, surviving)
-            ids = self._ids(sent)
+        batch, adding_up = self._dispatch_batch(files)
+        survival = self._kill(note, surviving)
         return Played(
-            survival=survival,
-            counted=self._all_ended(ids),
-            counting=time.monotonic() - start,
+            batch=self._batch_ended(batch.id),
+            total=self._ended(adding_up),
+            counted=self._all_ended(batch.ids),
             stumbled=self._ended(stumbling),
             delayed=self._ended(delayed),
             refused=refused,
+            survival=survival,
         )
 
     def _dispatch(self, job: Job) -> str:
         return self._stage.dispatcher.dispatch(job).raise_for_error().id
 
-    @contextmanager
-    def _dispatching(self, files: Sequence[TextFile]) -> Iterator[Sequence[Future[str]]]:
-        pool = ThreadPoolExecutor(_AT_ONCE)
-        try:
-            counts = [Job(jobs.count, {"path": str(file.path)}) for file in files]
-            yield [pool.submit(self._dispatch, job) for job in counts]
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _ids(self, sent: Sequence[Future[str]]) -> list[str]:
-        ids: list[str] = []
-        for future in sent:
-            ids.append(future.result())
-            self._limits.check("dispatching")
-            self._screen.progress("files dispatched:", len(ids), len(sent))
-        return ids
+    def _dispatch_batch(self, files: Sequence[TextFile]) -> tuple[Result, str]:
+        """Have the files counted, and then, by the job of that id, the counts added up."""
+        notes = self._stage.folder / "counts"
+        notes.mkdir()
+        counts = [
+            Job(jobs.count, {"path": str(file.path), "note": str(notes / f"{number}.json")})
+            for number, file in enumerate(files)
+        ]
+        then = Job(jobs.total, {"folder": str(notes)})
+        # Failures are allowed: a file that vanished is a problem of its own, not of all others.
+        batch = self._stage.dispatcher.batch(counts, then=then, allow_failures=True)
+        batch.raise_for_error()
+        self._screen.line(f"a batch of {len(counts)} jobs is accepted, one for each file")
+        return batch, then.id
 
     def _kill(self, note: Path, id: str) -> Survival:
         """Kill the process that wrote the note, while its job runs there."""
@@ -143,11 +140,20 @@ class Play:
         status = self._ended(id)
         return Survival(status, process, time.monotonic() - start)
 
+    def _batch_ended(self, id: str) -> BatchStatus:
+        def look() -> BatchStatus | None:
+            self._stage.check()
+            status = self._stage.dispatcher.batch_status(id)
+            self._screen.progress("files counted:", status.progress)
+            return status if status.finished else None
+
+        return self._limits.until(look, "waiting for the batch to end")
+
     def _all_ended(self, ids: Sequence[str]) -> list[JobStatus]:
         ended: list[JobStatus] = []
         for counted in ids:
             ended.append(self._ended(counted))
-            self._screen.progress("files counted:", len(ended), len(ids))
+            self._screen.progress("results fetched:", Progress(len(ended), len(ids)))
         return ended
 
     def _ended(self, id: str) -> JobStatus:

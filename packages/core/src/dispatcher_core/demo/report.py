@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import DeliveryError
@@ -44,26 +45,28 @@ class Report:
             "attempts": self._attempts(),
             "slowest": {"path": str(path), "seconds": _took(slowest)},
             "jobs_per_second": round(self._rate(), 1),
+            "batch": self._batch(),
             **self._scenes(),
             "seconds": round(self.seconds, 2),
         }
 
     def rows(self) -> dict[str, str]:
         """The table, by the names of its lines."""
-        stumbled, survival = self.played.stumbled, self.played.survival
+        stumbled, survival, batch = self.played.stumbled, self.played.survival, self.played.batch
         recovery = f"{survival.recovery:.2f} s after its worker process {survival.killed} died"
         slowest, path = self._slowest()
         return {
             "states": _joined("{count} {name}", self._states()),
             "attempts": _joined("{name} for {count} of them", self._attempts()),
+            "batch": f"{batch.succeeded} of {batch.total} jobs succeeded"
+            f" in {self._batch_seconds():.2f} s",
             "failing twice": f"{stumbled.state} at attempt {stumbled.attempt}",
             "delayed": f"started {waited(self.played.delayed):.2f} s after it was accepted",
             "unknown": "refused with {status}, {code}".format(**self._refusal()),
             "killed": f"{survival.status.state} {recovery}",
             "slowest": f"{_took(slowest):.3f} s for {str(path)!r}",
             "jobs a second": f"{self._rate():.0f}",
-            "totals": f"{len(self.survey.files)} files, {self._total('words')} words,"
-            f" {self._total('bytes')} bytes",
+            "totals": self._totals(),
             "all right": self._verdict(),
             "took": f"{self.seconds:.1f} s",
         }
@@ -92,11 +95,12 @@ class Report:
     def _verdict(self) -> str:
         if self.problems:
             return f"no, {len(self.problems)} wrong, told below"
-        return "yes, each file's words, bytes and hash are as counted directly"
+        return "yes, each file's words, bytes and hash, and the totals, are as counted directly"
 
     def _jobs(self) -> list[JobStatus]:
         played = self.played
-        return [*played.counted, played.stumbled, played.delayed, played.survival.status]
+        singles = (played.stumbled, played.delayed, played.survival.status)
+        return [*played.counted, played.total, *singles]
 
     def _states(self) -> dict[str, int]:
         refused = {"refused": 1} if self.played.refused else {}
@@ -111,20 +115,43 @@ class Report:
         return max(counts, key=lambda count: _took(count[0]))
 
     def _rate(self) -> float:
-        return len(self.survey.files) / self.played.counting
+        # Times are exact to the millisecond: a file may take none.
+        return self.played.batch.total / max(0.001, self._batch_seconds())
 
-    def _total(self, name: str) -> int:
-        """The sum of what the jobs returned under a name."""
-        results = [status.result for status in self.played.counted]
-        return sum(int(result[name]) for result in results if isinstance(result, dict))
+    def _batch(self) -> dict[str, object]:
+        batch = self.played.batch
+        return {
+            "state": batch.state,
+            "total": batch.total,
+            "succeeded": batch.succeeded,
+            "failed": batch.failed,
+            "seconds": self._batch_seconds(),
+        }
+
+    def _batch_seconds(self) -> float:
+        batch = self.played.batch
+        return _seconds(batch.created_at, batch.finished_at)
+
+    def _totals(self) -> str:
+        if self.played.total.state != "succeeded":
+            return f"none, {self.played.total.job} is {self.played.total.state}"
+        totals = {name: self._total(name) for name in ("files", "words", "bytes")}
+        return _joined("{count} {name}", totals)
+
+    def _total(self, name: str) -> object:
+        """What the job that adds up came to, None where it did not."""
+        result = self.played.total.result
+        return result.get(name) if isinstance(result, dict) else None
 
 
 def _took(status: JobStatus) -> float:
     """Seconds that the job's last try took."""
-    if status.started_at is None or status.finished_at is None:
-        return 0.0
-    return (status.finished_at - status.started_at).total_seconds()
+    return _seconds(status.started_at, status.finished_at)
 
 
-def _joined(form: str, counts: Mapping[str, int]) -> str:
+def _seconds(start: datetime | None, end: datetime | None) -> float:
+    return (end - start).total_seconds() if start and end else 0.0
+
+
+def _joined(form: str, counts: Mapping[str, object]) -> str:
     return ", ".join(form.format(count=count, name=name) for name, count in counts.items())

@@ -4,6 +4,9 @@ import shutil
 import time
 from typing import TextIO
 
+from ..progressbar import bar
+from ..status import Progress
+
 __all__ = ["Screen"]
 
 _EVERY = 1.0
@@ -11,7 +14,7 @@ _EVERY_ON_TERMINAL = 0.05
 
 
 class Screen:
-    """Lines, and a progress that is rewritten in place on a terminal.
+    """Lines, and a progress: a bar that is drawn anew in its place on a terminal.
 
     Args:
         stream: where they go; what it cannot encode is shown as an escape.
@@ -24,14 +27,14 @@ class Screen:
         self._due = 0.0
         self._width = 0
 
-    def progress(self, what: str, done: int, total: int) -> None:
+    def progress(self, what: str, progress: Progress) -> None:
         """Show how far it is, but not each time: several times a second on a terminal."""
-        if done < total and time.monotonic() < self._due:
+        if progress.done < progress.total and time.monotonic() < self._due:
             return
         self._due = time.monotonic() + self._pause
-        text = f"{what} {done} of {total}"
+        text = f"{what} {progress.done} of {progress.total}"
         if self._terminal:
-            shown = text[: shutil.get_terminal_size().columns - 1]
+            shown = bar(progress, text, shutil.get_terminal_size().columns - 1)
             self._write(f"\r{shown:{self._width}}")
             self._width = len(shown)
         else:

@@ -1,19 +1,18 @@
 """What every queue must do."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, timedelta
-from threading import Barrier
 
 from ..errors import IdReused
 from ..names import new_id
 from ..protocols import Queue
-from ..wire import JobMessage, decode_status, encode_status, job_fingerprint
+from ..wire import JobMessage, decode_status, encode_status
+from .batch_conformance import BATCH_CHECKS
+from .samples import job_message, sample_job
+from .threads import THREADS, in_threads
 
 __all__ = ["check_queue"]
-
-_THREADS = 8
 
 
 def check_queue(factory: Callable[[], Queue]) -> None:
@@ -37,22 +36,13 @@ def check_queue(factory: Callable[[], Queue]) -> None:
         _takes_a_job_once_from_many_threads,
         _keeps_the_jobs_of_many_threads,
         _counts_workers,
+        *BATCH_CHECKS,
     ):
         check(queue)
 
 
 def _job(*, delay: float = 0.0, priority: int = 0, number: int = 7) -> JobMessage:
-    payload: dict[str, object] = {"number": number, "text": "ä\u2028\0"}
-    return JobMessage(
-        id=new_id(),
-        job="conformance",
-        payload=payload,
-        queue="conformance.queue",
-        delay=delay,
-        priority=priority,
-        trace={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"},
-        fingerprint=job_fingerprint("conformance", payload, "conformance.queue"),
-    )
+    return job_message(sample_job(number, delay=delay, priority=priority))
 
 
 def _keeps_a_job(queue: Queue) -> None:
@@ -120,14 +110,14 @@ def _cancels_a_waiting_job(queue: Queue) -> None:
 
 def _takes_a_job_once_from_many_threads(queue: Queue) -> None:
     job = _job()
-    taken = _in_threads(lambda number: queue.put(job))
-    assert sorted(taken) == [False] * (_THREADS - 1) + [True], "one put() of many must win"
+    taken = in_threads(lambda number: queue.put(job))
+    assert sorted(taken) == [False] * (THREADS - 1) + [True], "one put() of many must win"
 
 
 def _keeps_the_jobs_of_many_threads(queue: Queue) -> None:
-    jobs = [_job(number=number) for number in range(_THREADS)]
-    taken = _in_threads(lambda number: queue.put(jobs[number]))
-    assert taken == [True] * _THREADS, "put() must return True for each of several new jobs"
+    jobs = [_job(number=number) for number in range(THREADS)]
+    taken = in_threads(lambda number: queue.put(jobs[number]))
+    assert taken == [True] * THREADS, "put() must return True for each of several new jobs"
     for job in jobs:
         assert queue.find_job(job.id) is not None, "each of several jobs must be kept"
 
@@ -135,15 +125,3 @@ def _keeps_the_jobs_of_many_threads(queue: Queue) -> None:
 def _counts_workers(queue: Queue) -> None:
     workers = queue.workers()
     assert workers is None or workers >= 0, "workers() must be a number, or None"
-
-
-def _in_threads(call: Callable[[int], bool]) -> list[bool]:
-    """What the call returned in each of several threads that begin together."""
-    start = Barrier(_THREADS)
-
-    def run(number: int) -> bool:
-        start.wait()
-        return call(number)
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        return list(threads.map(run, range(_THREADS)))

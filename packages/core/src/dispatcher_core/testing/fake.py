@@ -1,63 +1,39 @@
 """A dispatcher for tests: it sends nothing and remembers everything."""
 
 import secrets
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from ..batch_wire import BatchMessage
 from ..delivery import Clock, Delivery
 from ..dispatcher import Dispatcher
-from ..errors import IdReused, SendFailed
 from ..jobs import Job
-from ..jsontext import dump, load
-from ..protocols import Request, Response
 from ..signing import Signer
-from ..status import FINISHED, STATES, JobStatus
-from ..wire import VERSION, JobMessage, decode_dispatch, encode_status, format_time
-from .memory import MemoryQueue
+from ..status import BatchStatus, JobStatus
+from ..wire import JobMessage
+from .expected import Expected, check_number, described_batch, described_job, fit_all, fits
+from .fake_backend import URL, FakeBackend
 
 __all__ = ["FakeDispatcher"]
 
-_URL = "https://backend.invalid"
 _PATIENCE = 4 * 3600.0
-
-_STATUSES = {
-    "malformed": 400,
-    "bad-signature": 401,
-    "timestamp-out-of-range": 401,
-    "not-found": 404,
-    "method-not-allowed": 405,
-    "timeout": 408,
-    "length-required": 411,
-    "too-large": 413,
-    "unsupported-media-type": 415,
-    "unknown-job": 422,
-    "invalid-payload": 422,
-    "invalid-request": 422,
-    "id-reused": 422,
-    "queue-full": 429,
-    "internal": 500,
-    "unavailable": 503,
-}
-_NO_ANSWER = frozenset(("unreachable", "tls-failed"))
 
 
 class FakeDispatcher(Dispatcher):
     """A dispatcher that sends nothing, needs no settings, and records what it is given.
 
     Behind it is a backend in memory which accepts every job and runs none: a job stays
-    ``queued`` (or ``scheduled``) until a test says otherwise with :meth:`set_status`. Calls
+    ``queued`` (or ``scheduled``) until a test says otherwise with :meth:`set_status`, and a
+    batch ``running`` until its jobs have ended, or :meth:`set_batch_status` says so. Calls
     go through the real code up to the sender, so that what a backend would refuse for its
     form is refused here too. Nothing sleeps: a wait ends at once when its time is up.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers = _Backend()
+        self._answers = FakeBackend()
         self._fake = Delivery(
-            _URL,
+            URL,
             Signer(secrets.token_hex(32)),
             self._answers,
             timeout=5.0,
@@ -68,8 +44,13 @@ class FakeDispatcher(Dispatcher):
 
     @property
     def dispatched(self) -> list[JobMessage]:
-        """The jobs that were accepted, in order, each once."""
-        return self._answers.queue.jobs
+        """The jobs that were accepted singly, in order, each once."""
+        return list(self._answers.dispatched)
+
+    @property
+    def batched(self) -> list[BatchMessage]:
+        """The batches that were accepted, in order, each once."""
+        return self._answers.queue.batches
 
     def assert_dispatched(
         self,
@@ -79,7 +60,7 @@ class FakeDispatcher(Dispatcher):
         *,
         times: int | None = None,
     ) -> list[JobMessage]:
-        """The accepted jobs that match.
+        """The jobs that were accepted singly, and match.
 
         Args:
             job: the name, or the marked callable.
@@ -90,30 +71,59 @@ class FakeDispatcher(Dispatcher):
         Raises:
             AssertionError: there are fewer, or more.
         """
-        wanted = Job(job, payload)
+        wanted = job if payload is None else Job(job, payload)
         found = [
             message
             for message in self.dispatched
-            if message.job == wanted.name
-            and (payload is None or message.payload == load(dump(wanted.payload).encode("utf-8")))
-            and queue in (None, message.queue)
+            if fits(message, wanted) and queue in (None, message.queue)
         ]
-        if found if times is None else len(found) == times:
-            return found
-        expected = "at least 1" if times is None else str(times)
-        raise AssertionError(
-            f"expected {expected} of {_described(wanted.name, payload, queue)}, found"
-            f" {len(found)}; dispatched: {self._listed()}"
-        )
+        name = Job(job).name
+        check_number(found, times, described_job(name, payload, queue), self._listed())
+        return found
+
+    def assert_batched(
+        self,
+        jobs: Sequence[Expected] | None = None,
+        *,
+        then: Expected | None = None,
+        catch: Expected | None = None,
+        finally_: Expected | None = None,
+        times: int | None = None,
+    ) -> list[BatchMessage]:
+        """The accepted batches that match; sets of single jobs are among them.
+
+        Each job is given by its name or its marked callable, or as a ``Job`` whose payload,
+        and queue if it has one, count too.
+
+        Args:
+            jobs: all of a batch, in order; None for any.
+            then: the callback; None for any and for none, as with the other two.
+            catch: the callback.
+            finally_: the callback.
+            times: how many batches there must be; None for at least one.
+
+        Raises:
+            AssertionError: there are fewer, or more.
+        """
+        callbacks = {"then": then, "catch": catch, "finally": finally_}
+        wanted = {name: job for name, job in callbacks.items() if job is not None}
+        found = [
+            batch
+            for batch in self.batched
+            if (jobs is None or fit_all(batch.jobs, jobs))
+            and all(fits(batch.callbacks.get(name), job) for name, job in wanted.items())
+        ]
+        check_number(found, times, "a batch that matches", self._listed())
+        return found
 
     def assert_nothing_dispatched(self) -> None:
-        """Check that no job was accepted.
+        """Check that no job and no batch was accepted.
 
         Raises:
             AssertionError: some were; the message lists them.
         """
-        if self.dispatched:
-            raise AssertionError(f"expected no job, dispatched: {self._listed()}")
+        if self.dispatched or self.batched:
+            raise AssertionError(f"expected no job, {self._listed()}")
 
     def fail_next(self, code: str = "unreachable") -> None:
         """Make the next call fail; called again, the one after it too.
@@ -140,89 +150,31 @@ class FakeDispatcher(Dispatcher):
         """
         return self._answers.set_status(id, fields)
 
+    def set_batch_status(self, id: str, **fields: Any) -> BatchStatus:
+        """Set fields of a batch's status, which :meth:`batch_status` then returns.
+
+        What becomes of its jobs counts by itself: this is for what no job tells, and for
+        batches that were sent by others.
+
+        Args:
+            id: of a batch that was dispatched here, or of any other.
+            fields: of ``BatchStatus``; with a final state, what was pending has ended so
+                too, and ``finished_at`` defaults to now.
+
+        Raises:
+            TypeError: there is no such field.
+            ValueError: there is no such state.
+        """
+        return self._answers.set_batch_status(id, fields)
+
     def _delivery(self) -> Delivery:
         return self._fake
 
     def _listed(self) -> str:
-        return "; ".join(_described(m.job, m.payload, m.queue) for m in self.dispatched) or "none"
-
-
-def _described(job: str, payload: Mapping[str, object] | None, queue: str | None) -> str:
-    with_payload = "" if payload is None else f" with {dict(payload)!r}"
-    return f"{job!r}{with_payload}{'' if queue is None else f' in {queue!r}'}"
-
-
-class _Backend:
-    """A backend's answers, from a queue in memory."""
-
-    def __init__(self) -> None:
-        self.queue = MemoryQueue()
-        self._failures: deque[str] = deque()
-
-    def send(self, request: Request, timeout: float) -> Response:
-        """The answer that a receiver would give."""
-        if self._failures:
-            return _failure(self._failures.popleft())
-        path = request.url.removeprefix(_URL)
-        if path == "/dispatch":
-            return self._dispatch(request.headers["webhook-id"], request.body)
-        if path == "/ping":
-            now = format_time(datetime.now(UTC))
-            return _answer(200, {"time": now, "versions": [VERSION], "workers": None})
-        job_id = path.removeprefix("/jobs/")
-        is_cancel = request.method == "DELETE"
-        status = self.queue.cancel_job(job_id) if is_cancel else self.queue.find_job(job_id)
-        return _failure("not-found") if status is None else _answer(200, encode_status(status))
-
-    def fail_next(self, code: str) -> None:
-        """Make the next request fail."""
-        known = {*_STATUSES, *_NO_ANSWER, "rejected", "bad-answer"}
-        if code not in known:
-            raise ValueError(f"{code!r} is none of {', '.join(sorted(known))}")
-        self._failures.append(code)
-
-    def set_status(self, id: str, fields: dict[str, Any]) -> JobStatus:
-        """Set fields of a job's status."""
-        if fields.get("state", "queued") not in STATES:
-            raise ValueError(f"state={fields['state']!r} is none of {', '.join(sorted(STATES))}")
-        now = datetime.now(UTC)
-        known = self.queue.find_job(id) or JobStatus(
-            id=id, job="test", queue="default", state="queued", created_at=now, available_at=now
-        )
-        ended = {"finished_at": now} if fields.get("state") in FINISHED else {}
-        status = replace(known, **(ended | fields))
-        self.queue.set_status(status)
-        return status
-
-    def _dispatch(self, id: str, body: bytes) -> Response:
-        message = decode_dispatch(id, body)
-        try:
-            is_new = self.queue.put(message)
-        except IdReused:
-            return _failure("id-reused")
-        state = cast(JobStatus, self.queue.find_job(id)).state
-        if is_new:
-            return _answer(202, {"id": id, "state": state})
-        return _answer(200, {"id": id, "state": state, "duplicate": True})
-
-
-def _failure(code: str) -> Response:
-    if code in _NO_ANSWER:
-        raise SendFailed("a test made this call fail", code, retryable=code == "unreachable")
-    if code == "bad-answer":
-        return Response(200, {}, b"<html>")
-    if code == "rejected":
-        return Response(403, {}, b"")
-    status = _STATUSES[code]
-    headers = {"retry-after": "1"} if status in (429, 503) else {}
-    problem = {"status": status, "code": code, "detail": "a test made this call fail"}
-    return _answer(status, problem, {"content-type": "application/problem+json", **headers})
-
-
-def _answer(
-    status: int, content: Mapping[str, object], headers: Mapping[str, str] | None = None
-) -> Response:
-    return Response(status, headers or {}, dump(content).encode("utf-8"))
+        """All that was accepted, in words."""
+        jobs = [described_job(job.job, job.payload, job.queue) for job in self.dispatched]
+        batches = [f"batched: {described_batch(batch)}" for batch in self.batched]
+        return "; ".join([f"dispatched: {'; '.join(jobs) or 'none'}", *batches])
 
 
 def _virtual_clock() -> Clock:
@@ -233,7 +185,7 @@ def _virtual_clock() -> Clock:
         nonlocal slept
         slept += seconds
         if slept > _PATIENCE:
-            raise AssertionError("waiting for a job that nobody ends: use set_status()")
+            raise AssertionError("waiting for what nobody ends: use set_status()")
 
     async def sleep_async(seconds: float) -> None:
         sleep(seconds)

@@ -1,0 +1,77 @@
+"""What a running job may tell and ask of its queue."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from dispatcher_core.aliases import AliasRegistry
+from dispatcher_core.jobs import Job
+from dispatcher_core.status import BatchStatus
+from dispatcher_core.wire import JobMessage, job_fingerprint
+
+from .claims import Claim, Claims
+
+__all__ = ["Reporter"]
+
+
+class Reporter:
+    """The link between one run of a job and its queue.
+
+    Args:
+        claims: the worker's side of the queue.
+        claim: the run.
+        registry: the jobs that may run.
+    """
+
+    def __init__(self, claims: Claims, claim: Claim, registry: AliasRegistry) -> None:
+        self._claims = claims
+        self._claim = claim
+        self._registry = registry
+        self._added = 0
+
+    def report_progress(self, done: int, total: int) -> None:
+        """Keep the progress of the job."""
+        self._claims.report_progress(self._claim, done, total)
+
+    def cancel_requested(self) -> bool:
+        """Whether the job was asked to stop."""
+        return self._claims.cancel_requested(self._claim)
+
+    def batch(self) -> BatchStatus | None:
+        """The batch of the job as it is now, None without one."""
+        return self._claims.batch(self._claim)
+
+    def add_to_batch(self, jobs: Sequence[Job]) -> tuple[str, ...]:
+        """Add jobs to the batch of the job.
+
+        Returns:
+            Their ids, made from this job's id and their order: what another attempt adds
+            again is known already.
+
+        Raises:
+            BatchClosed: the job has no batch, or the batch takes no more.
+            UnknownJob: a name that nothing is registered for here.
+            InvalidPayload: a payload that does not fit its handler.
+        """
+        for job in jobs:
+            self._registry.resolve(job.name).check(job.payload)
+        now = datetime.now(UTC)
+        messages = [
+            self._message(job, position, now) for position, job in enumerate(jobs, self._added)
+        ]
+        self._claims.add_to_batch(self._claim, messages)
+        self._added += len(messages)
+        return tuple(message.id for message in messages)
+
+    def _message(self, job: Job, position: int, now: datetime) -> JobMessage:
+        payload, queue = dict(job.payload), job.queue or self._claim.queue
+        return JobMessage(
+            id=hashlib.sha256(f"{self._claim.id}/{position}".encode()).hexdigest()[:32],
+            job=job.name,
+            payload=payload,
+            queue=queue,
+            delay=job.delay_seconds(now),
+            priority=job.priority,
+            trace=None,
+            fingerprint=job_fingerprint(job.name, payload, queue),
+        )

@@ -1,0 +1,79 @@
+"""The alarm that ends what runs too long, at any moment that it may ring."""
+
+import asyncio
+import gc
+import random
+import signal
+import time
+
+import pytest
+
+from dispatcher_core import JobTimeout
+from dispatcher_local_queue.alarm import Alarm
+from dispatcher_local_queue.eventloop import EventLoop
+
+
+@pytest.fixture
+def alarm():
+    """An alarm; what SIGALRM did before is put back."""
+    before = signal.getsignal(signal.SIGALRM)
+    yield Alarm()
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def loop(alarm):
+    """A loop whose coroutines the alarm can end."""
+    loop = EventLoop(alarm)
+    yield loop
+    loop.close()
+
+
+async def wait_long() -> None:
+    while True:
+        await asyncio.sleep(0)
+
+
+async def wait_once() -> None:
+    await asyncio.sleep(0)
+
+
+def wait_often(loop: EventLoop) -> None:
+    """Wait for one short coroutine after the other, as hooks and handlers do."""
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        loop.wait(wait_once())
+
+
+@pytest.mark.parametrize(
+    "act", [lambda loop: loop.wait(wait_long()), wait_often], ids=["in one", "between many"]
+)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_it_never_breaks_the_loop(alarm, loop, act) -> None:
+    """Wherever the loop is when it rings, JobTimeout comes out, and the loop goes on."""
+    for _ in range(150):
+        with pytest.raises(JobTimeout), alarm.armed(random.uniform(0.0001, 0.002)):
+            act(loop)
+        assert loop.wait(asyncio.sleep(0, "still there")) == "still there"
+    gc.collect()  # what had not begun to be awaited is warned of here, not in another test
+
+
+def test_it_does_not_ring_afterwards(alarm, loop) -> None:
+    """A block that ends in time is left alone, and so is what follows."""
+    with alarm.armed(0.05):
+        pass
+    loop.wait(asyncio.sleep(0.1))
+
+
+def test_it_rings_once(alarm) -> None:
+    """Who has got JobTimeout may clean up for as long as it takes."""
+    rung = []
+    with alarm.armed(0.02):
+        try:
+            signal.pause()
+        except JobTimeout:
+            rung.append(True)
+        until = time.monotonic() + 0.1
+        while time.monotonic() < until:
+            pass
+    assert rung == [True]
