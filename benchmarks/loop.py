@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from cases import messages
+from benchmarks.cases import messages
 
 from dispatcher_local_queue.claims import Claims
 from dispatcher_local_queue.database import Database
@@ -20,10 +20,10 @@ def main(path: Path, seconds: float) -> None:
     claims = Claims(database, str(time.monotonic_ns()), Bells(database.files))
     count, longest = 0, 0.0
     end = time.monotonic() + seconds
-    supply = iter(messages(200_000))
     while time.monotonic() < end:
+        (job,) = messages(1)
         before = time.perf_counter()
-        queue.put(next(supply))
+        queue.put(job)
         middle = time.perf_counter()
         claim = claims.claim(["default"])
         later = time.perf_counter()

@@ -68,5 +68,6 @@ class Table:
     def end(self) -> int:
         """The exit status: 0 when every goal was met."""
         if self.missed:
-            print(f"\n{len(self.missed)} goal(s) missed: {'; '.join(self.missed)}", file=sys.stderr)
+            missed = "; ".join(self.missed)
+            print(f"\n{len(self.missed)} goal(s) missed: {missed}", file=sys.stderr)
         return 1 if self.missed else 0

@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cases import INSERT, message, messages, raw_database, raw_row
-from measuring import ROUNDS, Table, folder, medians, per_second, percentile
-from peers import PEERS
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # not this folder, whose queue.py would hide the standard library's
+
+from benchmarks.cases import INSERT, message, messages, raw_database, raw_row
+from benchmarks.measuring import ROUNDS, Table, folder, medians, per_second, percentile
+from benchmarks.peers import PEERS
 
 from dispatcher_core.wire import JobMessage
 from dispatcher_local_queue import SQLiteQueue
@@ -25,8 +28,6 @@ from dispatcher_local_queue.claims import Claims
 from dispatcher_local_queue.database import Database
 from dispatcher_local_queue.endings import Ending
 from dispatcher_local_queue.wakeup import Bells
-
-HERE = Path(__file__).parent
 
 
 def part_enqueue(table: Table) -> None:
@@ -94,9 +95,7 @@ def part_contention(table: Table) -> None:
     alone, together = sum(one.counts), sum(four.counts)
     table.row("one process", f"{alone / one.seconds:,.0f} cycles/s")
     table.row("four processes together", f"{together / four.seconds:,.0f} cycles/s")
-    table.ratio(
-        "four / one", (together / four.seconds) / (alone / one.seconds), least=0.9
-    )
+    table.ratio("four / one", (together / four.seconds) / (alone / one.seconds), least=0.9)
     table.ratio("slowest / fastest", min(four.counts) / max(four.counts), least=0.7)
     longest = max(four.longest) * 1000
     table.row("longest wait", f"{longest:.0f} ms", goal="at most 200 ms", met=longest <= 200)
@@ -130,11 +129,15 @@ def part_memory(table: Table) -> None:
             put_all_shared(queue, messages(1000))
         drained(queue, place)
         late = resident(children(supervisor)[0])
-    bare = float(
-        subprocess.check_output(
-            [sys.executable, "-c", "print(open('/proc/self/statm').read().split()[1])"]
+    bare = (
+        float(
+            subprocess.check_output(
+                [sys.executable, "-c", "print(open('/proc/self/statm').read().split()[1])"]
+            )
         )
-    ) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        * os.sysconf("SC_PAGE_SIZE")
+        / 2**20
+    )
     table.row("bare Python", f"{bare:.1f} MiB")
     table.row("after 1,000 jobs", f"{early:.1f} MiB", goal="under 40", met=early < 40)
     table.row("after 101,000 jobs", f"{late:.1f} MiB", goal="no growth", met=late < early + 2)
@@ -211,8 +214,10 @@ class loops:  # noqa: N801
 
     def __init__(self, path: Path, processes: int, seconds: float = 4.0) -> None:
         SQLiteQueue(path).find_job("nothing")
-        command = [sys.executable, HERE / "loop.py", path, str(seconds)]
-        running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
+        command = [sys.executable, "-m", "benchmarks.loop", path, str(seconds)]
+        running = [
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(processes)
+        ]
         answers = [process.communicate()[0].split() for process in running]
         self.seconds = seconds
         self.counts = [int(count) for count, _ in answers]
@@ -229,12 +234,12 @@ def work(place: Path, *, processes: int) -> Iterator[tuple[SQLiteQueue, int]]:
     environment = {
         **os.environ,
         "DISPATCHER_QUEUE_URL": f"sqlite:///{path}",
-        "DISPATCHER_MODULES": "cases",
+        "DISPATCHER_MODULES": "benchmarks.cases",
     }
     command = [sys.executable, "-m", "dispatcher_core", "work", "--processes", str(processes)]
     log = (place / "work.log").open("w+")
     supervisor = subprocess.Popen(
-        [*command, "--app-dir", HERE], env=environment, cwd=place, stderr=log
+        [*command, "--app-dir", ROOT], env=environment, cwd=place, stderr=log
     )
     try:
         while "ready" not in (place / "work.log").read_text():

@@ -30,11 +30,11 @@ LONGEST_ROUND = 150.0  # seconds
 RACES = 500
 
 CALLBACKS = ("then", "catch", "finally")
-COUNT_DUE = """
-CREATE TABLE came_due (id TEXT) STRICT;
-CREATE TRIGGER count_due AFTER UPDATE ON job
+LOG = "CREATE TABLE came_due (id TEXT) STRICT"
+WRITE_LOG = """
+CREATE TRIGGER write_came_due AFTER UPDATE ON job
 WHEN old.available_at IS NULL AND new.available_at IS NOT NULL
-BEGIN INSERT INTO came_due VALUES (new.id); END;
+BEGIN INSERT INTO came_due VALUES (new.id); END
 """
 # Two of these end the last two jobs of a batch at the moment that they are told.
 ENDER = """
@@ -90,7 +90,7 @@ class Plan:
         return cls(
             allow_failures=allow_failures,
             failing={each: random.choice(["at-once", "every-try"]) for each in failing},
-            seconds=[random.uniform(0.005, 0.04) for _ in range(SIZE)],
+            seconds=[random.uniform(0.01, 0.06) for _ in range(SIZE)],
             cancelled_at=random.randint(SIZE // 4, SIZE * 3 // 4) if cancelled else None,
         )
 
@@ -136,18 +136,18 @@ def batch_of(
     jobs: list[Job],
     folder: Path,
     *,
-    callbacks: tuple[str, ...] = CALLBACKS,
-    queue: str | None = None,
+    callback_queue: str | None = None,
     **options: object,
 ) -> BatchMessage:
     """A batch as the receiver decodes it, with callbacks whose ids end with their role."""
-    given = {
-        {"finally": "finally_"}.get(role, role): Job(
-            "report", {"folder": str(folder)}, id=f"{id}-{role}", queue=queue
-        )
-        for role in callbacks
-    }
-    return decode_batch(id, encode_batch(jobs, "default", datetime.now(UTC), **given, **options))
+    then, catch, finally_ = (
+        Job("report", {"folder": str(folder)}, id=f"{id}-{role}", queue=callback_queue)
+        for role in CALLBACKS
+    )
+    body = encode_batch(
+        *(jobs, "default", datetime.now(UTC)), then=then, catch=catch, finally_=finally_, **options
+    )
+    return decode_batch(id, body)
 
 
 def counters(batch: BatchStatus) -> list[object]:
@@ -162,8 +162,8 @@ def counters(batch: BatchStatus) -> list[object]:
 def count_due(database):
     """Counts in the file itself how often each callback comes due; tells the counts."""
     with database.write() as connection:
-        for statement in COUNT_DUE.split(";\n", 1):
-            connection.execute(statement)
+        connection.execute(LOG)
+        connection.execute(WRITE_LOG)
 
     def counts() -> Counter[str]:
         with database.read() as connection:
@@ -337,3 +337,50 @@ def check_runs(seen: Outcome, killed: list[int]) -> None:
     for role, row in seen.callbacks.items():
         assert ((f"batch-{role}", 1) in seen.runs) >= (row["state"] == "succeeded")
         assert len(seen.runs.get((f"batch-{role}", 1), ())) <= row["kills"] + 1
+
+
+# Races for the last job
+
+
+@pytest.fixture
+def enders(script, path):
+    """Starts two programs that end jobs, each in this way."""
+
+    def start(states: tuple[str, str]) -> list[subprocess.Popen[str]]:
+        return [script(ENDER, path, f"worker-{turn}", state) for turn, state in enumerate(states)]
+
+    return start
+
+
+def tell(enders: list[subprocess.Popen[str]], line: object) -> list[str]:
+    """What each of them answers."""
+    for ender in enders:
+        ender.stdin.write(f"{line}\n")
+        ender.stdin.flush()
+    return [ender.stdout.readline().strip() for ender in enders]
+
+
+@pytest.mark.parametrize(
+    ("states", "wanted"),
+    [
+        (("succeeded", "succeeded"), ("then", "finally")),
+        (("failed", "failed"), ("catch", "finally")),
+        (("succeeded", "failed"), ("catch", "finally")),
+    ],
+)
+def test_the_last_two_jobs_end_at_the_same_moment(
+    states, wanted, queue, count_due, enders, tmp_path
+):
+    """500 times two processes end the last two jobs together: each callback comes due once.
+
+    Whoever was the last gets the first callback as its next job, in the same transaction.
+    """
+    both = enders(states)
+    winners: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
+    for turn in range(RACES):
+        jobs = [Job("note", {"folder": ""}, id=f"{turn}-{number}") for number in range(2)]
+        queue.put_batch(batch_of(f"race-{turn}", jobs, tmp_path, callback_queue=f"after"))
+        assert sorted(tell(both, "claim")) == [f"{turn}-0", f"{turn}-1"]
+        followers = tell(both, time.monotonic_ns() + HEAD_START)
+        expected.update(f"race-{turn}-{role}" for role in wanted)

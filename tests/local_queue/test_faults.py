@@ -460,6 +460,8 @@ def test_a_file_deleted_under_a_worker(delete, jobs, start_work, path, wait_unti
     work = start_work("--processes", "2")
     old = jobs.put("pid")
     jobs.ended(old)
+    for _ in range(40):  # the log is to have every page of the file
+        jobs.put("add", {"a": "x" * 2000}, delay=3600)
     before = {worker.pid for worker in jobs.workers()}
     delete(path)
     new = [jobs.put("pid") for _ in range(20)]

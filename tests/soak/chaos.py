@@ -171,13 +171,13 @@ class Chaos:
         while len(self.kills) == so_far:
             (kind,) = self._random.choices(list(_STRIKES), _STRIKES.values())
             if kind == "everything":
-                self._bring_down(list(self._programs), workers=True)
+                self._bring_down(list(self._programs), kind)
             elif kind == "enqueuer":
-                self._bring_down(self._busy_enqueuer(), workers=False)
+                self._bring_down(self._busy_enqueuer(), kind)
             elif kind == "worker":
                 self._kill_a_worker(self._programs[self._a_supervisor()])
             else:
-                self._bring_down([self._a_supervisor()], workers=kind == "family")
+                self._bring_down([self._a_supervisor()], kind)
             self._look_around()
 
     def _a_supervisor(self) -> str:
@@ -203,14 +203,15 @@ class Chaos:
         workers = children_of(supervisor.process.pid)
         if workers:
             pid = self._random.choice(workers)
-            self._kill(Victim.child_of(supervisor.process.pid, pid, "worker"))
+            self._kill(Victim.child_of(supervisor.process.pid, pid, "worker"), "worker")
 
-    def _bring_down(self, names: list[str], *, workers: bool) -> None:
+    def _bring_down(self, names: list[str], strike: str) -> None:
         """Kill programs, in any order, and start them anew."""
+        workers = strike in ("family", "everything")
         victims = [v for name in names for v in self._programs[name].victims(workers=workers)]
         self._random.shuffle(victims)
         for victim in victims:
-            self._kill(victim)
+            self._kill(victim, strike)
             time.sleep(self._random.uniform(0, 0.002))
         for name in names:
             code = self._programs[name].process.wait()
@@ -218,8 +219,8 @@ class Chaos:
                 self.faults.append(f"{name} ended by itself, with exit code {code}")
         self._start(names)
 
-    def _kill(self, victim: Victim | None) -> None:
-        made = None if victim is None else victim.kill()
+    def _kill(self, victim: Victim | None, strike: str) -> None:
+        made = None if victim is None else victim.kill(strike)
         if made is not None:
             self.kills.append(made)
 

@@ -50,15 +50,18 @@ def surplus(starts: Sequence[Start]) -> Iterator[tuple[Start, Start]]:
     return ((a, b) for a, b in pairwise(starts) if a.attempt == b.attempt)
 
 
-def recoveries(evidence: Evidence) -> list[float]:
-    """Seconds from each kill of a running job's worker to the job's next start, sorted."""
-    killed = deaths(evidence)
-    return sorted(
-        (after.at - killed[before.process]) / 1e9
-        for own in by_job(evidence.starts).values()
-        for before, after in surplus(own)
-        if before.process in killed
-    )
+def recoveries(evidence: Evidence) -> Mapping[str, list[float]]:
+    """Seconds from each kill of a running job's worker to the job's next start.
+
+    They are sorted, by what else was killed: see :class:`Kill`.
+    """
+    killed = {kill.process: kill for kill in evidence.kills}
+    found = defaultdict(list)
+    for own in by_job(evidence.starts).values():
+        for before, after in surplus(own):
+            if kill := killed.get(before.process):
+                found[kill.strike].append((after.at - kill.at) / 1e9)
+    return {strike: sorted(times) for strike, times in found.items()}
 
 
 def _acceptance(evidence: Evidence) -> Iterator[str]:

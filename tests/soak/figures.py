@@ -8,6 +8,12 @@ from .evidence import Evidence
 
 __all__ = ["figures", "spread"]
 
+_STRIKES = {
+    "worker": "worker killed",
+    "family": "supervisor too",
+    "everything": "everything",
+}
+
 
 def figures(evidence: Evidence, *, took: float, wal_peak: int) -> Iterator[tuple[str, object]]:
     """Names and values.
@@ -30,7 +36,8 @@ def figures(evidence: Evidence, *, took: float, wal_peak: int) -> Iterator[tuple
     yield "starts", len(evidence.starts)
     yield "  retries that jobs asked for", len(evidence.starts) - len(starts) - repeats
     yield "  repeated because of a kill", repeats
-    yield "seconds from kill to next start", spread(recoveries(evidence))
+    for strike, name in _STRIKES.items():
+        yield f"seconds to next start, {name}", spread(recoveries(evidence).get(strike, ()))
     yield "jobs per second", f"{len(evidence.rows) / took:.0f}, for {took:.0f} s"
     yield "largest write-ahead log", f"{wal_peak / 2**20:.1f} MiB"
 

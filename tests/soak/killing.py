@@ -21,11 +21,13 @@ class Kill:
         kind: what it was: ``worker``, ``supervisor`` or ``enqueuer``.
         process: its identity.
         at: when, on the monotonic clock in nanoseconds, just before the signal was sent.
+        strike: what else was killed with it.
     """
 
     kind: str
     process: str
     at: int
+    strike: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,9 @@ class Victim:
         os.close(handle)
         return None
 
-    def kill(self) -> Kill | None:
+    def kill(self, strike: str = "") -> Kill | None:
         """Kill it; None if it has gone before. Do it once."""
-        made = Kill(self.kind, self.process, time.monotonic_ns())
+        made = Kill(self.kind, self.process, time.monotonic_ns(), strike)
         try:
             signal.pidfd_send_signal(self.handle, signal.SIGKILL)
         except ProcessLookupError:

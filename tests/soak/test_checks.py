@@ -15,7 +15,7 @@ ROW = Row("a", "succeeded", 1, 0, "9", None, None, 1)
 FIRST = Start("a", 1, "100-1", at=1_000, seen=2_000, ended=True)
 SECOND = Start("a", 1, "200-2", at=5_000, seen=6_000, ended=True)
 CUT = replace(FIRST, ended=False, last=True)
-KILL = Kill("worker", "100-1", 3_000)
+KILL = Kill("worker", "100-1", 3_000, "worker")
 LATER = replace(SECOND, attempt=2, at=200_000_000, seen=200_000_001)
 
 
@@ -105,4 +105,4 @@ def test_each_broken_promise_is_found(given: Evidence, finding: str) -> None:
 def test_a_recovery_counts_from_the_kill() -> None:
     """The time is that from the signal to the next start."""
     given = evidence(row=ROW._replace(kills=1), starts=(CUT, SECOND), kills=(KILL,))
-    assert recoveries(given) == [(SECOND.at - KILL.at) / 1e9]
+    assert recoveries(given) == {"worker": [(SECOND.at - KILL.at) / 1e9]}
