@@ -110,6 +110,14 @@ def soak(session: nox.Session) -> None:
         session.run("python", "-m", "soak.recovery", "--kills", "50")
 
 
+@nox.session(reuse_venv=True)
+def batches(session: nox.Session) -> None:
+    """Kill workers under batches of 200 jobs, 20 rounds, and show how each ended; about 3 min."""
+    session.install("-q", "-r", str(DEVELOPMENT))
+    tests = session.posargs or ["tests/local_queue/test_batches_under_kills.py"]
+    session.run("pytest", "-q", "-rP", *tests, env={"BATCH_ROUNDS": "20"})
+
+
 def requirement(name: str) -> str:
     """The line of requirements-dev.txt that asks for a distribution."""
     for line in DEVELOPMENT.read_text(encoding="utf-8").splitlines():

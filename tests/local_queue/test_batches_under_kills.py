@@ -6,6 +6,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +29,7 @@ WORKERS = 4
 KILL_EVERY = 0.1  # seconds
 LONGEST_ROUND = 150.0  # seconds
 RACES = 500
+HEAD_START = 1_000_000  # nanoseconds until both have heard of the moment
 
 CALLBACKS = ("then", "catch", "finally")
 LOG = "CREATE TABLE came_due (id TEXT) STRICT"
@@ -58,8 +60,9 @@ while sys.stdin.readline():
     moment = int(sys.stdin.readline())
     while time.monotonic_ns() < moment:
         pass
+    begun = time.monotonic_ns()
     _, following = claims.end_and_claim(claim, ending, ["after"])
-    print(following.id if following else "-", flush=True)
+    print(following.id if following else "", begun, time.monotonic_ns(), flush=True)
 """
 
 
@@ -71,13 +74,13 @@ class Plan:
         allow_failures: as for the batch.
         failing: the jobs that fail for good, and how.
         seconds: how long each job takes.
-        cancelled_at: the batch is cancelled when so many jobs are pending; None for never.
+        cancelled_at: the batch is cancelled when so many jobs are pending; -1 for never.
     """
 
     allow_failures: bool
     failing: dict[int, str]
     seconds: list[float]
-    cancelled_at: int | None
+    cancelled_at: int
 
     @classmethod
     def of_round(cls, number: int) -> Self:
@@ -91,7 +94,7 @@ class Plan:
             allow_failures=allow_failures,
             failing={each: random.choice(["at-once", "every-try"]) for each in failing},
             seconds=[random.uniform(0.01, 0.06) for _ in range(SIZE)],
-            cancelled_at=random.randint(SIZE // 4, SIZE * 3 // 4) if cancelled else None,
+            cancelled_at=random.randint(SIZE // 4, SIZE * 3 // 4) if cancelled else -1,
         )
 
     def batch(self, folder: Path) -> BatchMessage:
@@ -236,9 +239,8 @@ def end_under_kills(queue, database, kill_a_worker):
         answer = None
         while unfinished():
             assert time.monotonic() - begun < LONGEST_ROUND, queue.find_batch("batch")
-            if plan.cancelled_at is not None and answer is None:
-                if queue.find_batch("batch").pending <= plan.cancelled_at:
-                    answer = queue.cancel_batch("batch").state
+            if answer is None and queue.find_batch("batch").pending <= plan.cancelled_at:
+                answer = queue.cancel_batch("batch").state
             if time.monotonic() >= next_kill:
                 killed += filter(None, [kill_a_worker(random)])
                 next_kill = time.monotonic() + KILL_EVERY
@@ -342,22 +344,40 @@ def check_runs(seen: Outcome, killed: list[int]) -> None:
 # Races for the last job
 
 
+@dataclass(frozen=True, slots=True)
+class Enders:
+    """Two programs that claim a job each, and end both at one moment.
+
+    Attributes:
+        programs: they.
+    """
+
+    programs: list[subprocess.Popen[str]]
+
+    def tell(self, line: object) -> list[list[str]]:
+        """The words that each of them answers to a line."""
+        for program in self.programs:
+            program.stdin.write(f"{line}\n")
+            program.stdin.flush()
+        return [program.stdout.readline().split() for program in self.programs]
+
+    def race(self) -> tuple[list[str], bool]:
+        """What they claim after the end of their jobs, and whether both ended at one time."""
+        moment = time.monotonic_ns() + HEAD_START
+        ((*first, begun, ended), (*second, began, end)) = self.tell(moment)
+        return first + second, int(begun) < int(end) and int(began) < int(ended)
+
+
 @pytest.fixture
 def enders(script, path):
-    """Starts two programs that end jobs, each in this way."""
+    """Starts two programs, which end each job in these states."""
 
-    def start(states: tuple[str, str]) -> list[subprocess.Popen[str]]:
-        return [script(ENDER, path, f"worker-{turn}", state) for turn, state in enumerate(states)]
+    def start(states: tuple[str, str]) -> Enders:
+        return Enders(
+            [script(ENDER, path, f"worker-{turn}", state) for turn, state in enumerate(states)]
+        )
 
     return start
-
-
-def tell(enders: list[subprocess.Popen[str]], line: object) -> list[str]:
-    """What each of them answers."""
-    for ender in enders:
-        ender.stdin.write(f"{line}\n")
-        ender.stdin.flush()
-    return [ender.stdout.readline().strip() for ender in enders]
 
 
 @pytest.mark.parametrize(
@@ -369,18 +389,67 @@ def tell(enders: list[subprocess.Popen[str]], line: object) -> list[str]:
     ],
 )
 def test_the_last_two_jobs_end_at_the_same_moment(
-    states, wanted, queue, count_due, enders, tmp_path
+    states, wanted, queue, claims, count_due, enders, tmp_path
 ):
-    """500 times two processes end the last two jobs together: each callback comes due once.
-
-    Whoever was the last gets the first callback as its next job, in the same transaction.
-    """
+    """500 times two processes end the last two jobs: each callback comes due and is run once."""
     both = enders(states)
-    winners: Counter[str] = Counter()
     expected: Counter[str] = Counter()
+    claimed: Counter[str] = Counter()
+    overlaps = 0
     for turn in range(RACES):
         jobs = [Job("note", {"folder": ""}, id=f"{turn}-{number}") for number in range(2)]
-        queue.put_batch(batch_of(f"race-{turn}", jobs, tmp_path, callback_queue=f"after"))
-        assert sorted(tell(both, "claim")) == [f"{turn}-0", f"{turn}-1"]
-        followers = tell(both, time.monotonic_ns() + HEAD_START)
+        queue.put_batch(batch_of(f"race-{turn}", jobs, tmp_path, callback_queue="after"))
+        assert sorted(both.tell("claim")) == [[f"{turn}-0"], [f"{turn}-1"]]
+        followers, together = both.race()
+        overlaps += together
+        claimed.update(followers)
+        while (claim := claims.claim(["after"])) is not None:
+            claimed[claim.id] += 1
         expected.update(f"race-{turn}-{role}" for role in wanted)
+        batch = queue.find_batch(f"race-{turn}")
+        assert (batch.pending, batch.succeeded) == (0, states.count("succeeded"))
+    print(f"{overlaps} of {RACES} pairs of ends overlapped")
+    assert claimed == expected == count_due()
+    assert overlaps > RACES // 20
+
+
+# Jobs that add jobs
+
+
+@pytest.mark.parametrize("how", ["killed", "failed"])
+@pytest.mark.parametrize(("before", "after"), [(5, 0), (3, 2)])
+def test_jobs_added_by_a_run_that_did_not_end_are_there_once(
+    before, after, how, queue, jobs, tmp_path, start_parcels, runs
+):
+    """A handler adds jobs, is killed or fails, and runs again: the batch has each job once."""
+    start_parcels("--processes", "2")
+    payload = {"folder": str(tmp_path), "before": before, "after": after, "how": how}
+    queue.put_batch(batch_of("batch", [Job("grow", payload, id="grow")], tmp_path))
+    assert jobs.ended("batch-finally").result == ["succeeded", 6, 0, 6, 0, 0]
+    grow = jobs.row("grow")
+    assert (grow["kills"], grow["attempt"]) == ((1, 1) if how == "killed" else (0, 2))
+    runs_of_added = [len(pids) for (id, _), pids in runs().items() if is_added(id)]
+    assert runs_of_added == [1] * 5
+
+
+def is_added(id: str) -> bool:
+    """Whether the job was added by the job ``grow``."""
+    return id != "grow" and not id.startswith("batch-")
+
+
+# What callbacks see
+
+
+def test_callbacks_see_the_final_counters(queue, jobs, tmp_path, start_parcels):
+    """In then and finally, batch() tells what the batch has come to."""
+    start_parcels("--processes", "2")
+    deliveries = [
+        Job("deliver", {"folder": str(tmp_path), "seconds": 0, "fails": fails})
+        for fails in ["", "", "at-once", "", "every-try", ""]
+    ]
+    queue.put_batch(batch_of("batch", deliveries, tmp_path, allow_failures=True))
+    for role in ("then", "finally"):
+        assert jobs.ended(f"batch-{role}").result == ["succeeded", 6, 0, 4, 2, 0]
+        assert jobs.status(f"batch-{role}").batch_id == "batch"
+    assert jobs.ended("batch-catch").result[4] >= 1
+    assert counters(queue.find_batch("batch")) == ["succeeded", 6, 0, 4, 2, 0]

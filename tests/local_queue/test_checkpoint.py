@@ -166,6 +166,26 @@ def test_a_checkpoint_needs_the_write_lock(database, path) -> None:
     other.close()
 
 
+def test_no_write_beside_a_checkpoint(queue, message, path, often, monkeypatch) -> None:
+    """From before a checkpoint until after it, nobody else can begin a write."""
+    queue.put(message())
+    other = sqlite3.connect(path, timeout=0, isolation_level=None)
+    refused = []
+
+    def watched(*connections: sqlite3.Connection) -> None:
+        for act in (lambda: None, lambda: checkpoint(*connections)):
+            act()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+            refused.append(act)
+
+    monkeypatch.setattr("dispatcher_local_queue.database.checkpoint", watched)
+    assert queue.put(message()) is True
+    assert len(refused) == 2
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+
+
 def test_one_leads_at_a_time(lock) -> None:
     """Of two that want to lead one does, the other does not wait; then it may."""
     with leading(lock) as first, leading(lock) as second:

@@ -11,7 +11,7 @@ from .plans import BACKOFF, Plan
 __all__ = ["by_job", "deaths", "findings", "recoveries", "surplus"]
 
 DEADLY = 3  # after so many kills a job fails with ``worker-died``
-_TICK = 2_000_000  # nanoseconds by which clocks that count milliseconds may differ
+_TICK = 20_000_000  # nanoseconds by which the wall clock and the monotonic one may differ
 
 
 def findings(evidence: Evidence) -> list[str]:

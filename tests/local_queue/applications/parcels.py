@@ -16,12 +16,15 @@ def note_run(folder: str) -> None:
     os.close(descriptor)
 
 
-def die_once(folder: str) -> None:
-    """Die as by ``kill -9``, but not when that has happened before."""
-    tomb = Path(folder) / "tomb"
-    if not tomb.exists():
-        tomb.touch()
+def stumble_once(folder: str, how: str) -> None:
+    """Die as by ``kill -9``, or fail; but not when that has happened before."""
+    stone = Path(folder) / "stone"
+    if stone.exists():
+        return
+    stone.touch()
+    if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    raise ValueError("stumbled")
 
 
 @job("deliver", tries=2, backoff=0.01)
@@ -37,8 +40,9 @@ def deliver(folder: str, seconds: float, fails: str) -> None:
 
 @job("report")
 def report(folder: str) -> list[object]:
-    """The counters of the batch as this callback sees them."""
+    """The counters of the batch as this callback sees them, after a while."""
     note_run(folder)
+    time.sleep(0.1)
     batch = current_job().batch()
     assert batch is not None
     return [
@@ -47,12 +51,12 @@ def report(folder: str) -> list[object]:
     ]
 
 
-@job("grow")
-def grow(folder: str, before: int, after: int) -> None:
-    """Add jobs to the batch, die once, and add more."""
+@job("grow", tries=2, backoff=0)
+def grow(folder: str, before: int, after: int, how: str) -> None:
+    """Add jobs to the batch, stumble once, and add more."""
     note_run(folder)
     current_job().add_to_batch([Job("note", {"folder": folder}) for _ in range(before)])
-    die_once(folder)
+    stumble_once(folder, how)
     current_job().add_to_batch([Job("note", {"folder": folder}) for _ in range(after)])
 
 

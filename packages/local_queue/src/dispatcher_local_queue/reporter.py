@@ -1,10 +1,12 @@
 """What a running job may tell and ask of its queue."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from dispatcher_core.aliases import AliasRegistry
+from dispatcher_core.errors import QueueUnavailable
 from dispatcher_core.jobs import Job
 from dispatcher_core.status import BatchStatus
 from dispatcher_core.wire import JobMessage, job_fingerprint
@@ -12,6 +14,8 @@ from dispatcher_core.wire import JobMessage, job_fingerprint
 from .claims import Claim, Claims
 
 __all__ = ["Reporter"]
+
+logger = logging.getLogger("dispatcher.worker")
 
 
 class Reporter:
@@ -30,8 +34,11 @@ class Reporter:
         self._added = 0
 
     def report_progress(self, done: int, total: int) -> None:
-        """Keep the progress of the job."""
-        self._claims.report_progress(self._claim, done, total)
+        """Keep the progress of the job; it is no reason to fail that it cannot be kept."""
+        try:
+            self._claims.report_progress(self._claim, done, total)
+        except QueueUnavailable as error:
+            logger.warning("progress was not kept: %s", error)
 
     def cancel_requested(self) -> bool:
         """Whether the job was asked to stop."""

@@ -80,11 +80,15 @@ class Supervisor:
         with ExitStack() as stack:
             stack.callback(self._close)
             self._registry.workers()  # opens the queue: what is wrong with it is said here
-            lock = LifeLock(self._database.files.supervisor_lock(self._id))
-            stack.callback(lock.release)
+            self._lock = self._take_lock()
+            stack.callback(lambda: self._lock.release())
             with self._signals.caught():
                 self._loop()
         return self._exit_code()
+
+    def _take_lock(self) -> LifeLock:
+        self._database.files.make_folder()
+        return LifeLock(self._database.files.supervisor_lock(self._id))
 
     def _loop(self) -> None:
         while self._children or self._vacancies:
@@ -189,6 +193,9 @@ class Supervisor:
         if time.monotonic() < self._next_probe:
             return
         self._next_probe = time.monotonic() + _PROBE_EVERY
+        if self._lock.replaced():
+            logger.error("%s was taken away: made anew", self._database.files.folder)
+            self._lock = self._take_lock()
         for worker in self._registry.workers():
             if worker.supervisor == self._id:
                 continue

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from dispatcher_core.application import Application, load_application
-from dispatcher_core.errors import JobLoadError, QueueUnavailable
+from dispatcher_core.errors import JobLoadError, QueueError, QueueUnavailable
 
 from .alarm import GRACE, Alarm
 from .claims import Claim, ClaimLost, Claims
@@ -127,8 +127,8 @@ class Worker:
     def _end_and_claim(self, claim: Claim, ending: Ending) -> Claim | None:
         finished_at = now_ms()
         while True:
-            queues = () if self._leaving() else self._order.current()
             with _patience():
+                queues = () if self._leaving() else self._order.current()
                 written, following = self._claims.end_and_claim(claim, ending, queues)
                 break
             if self._sleeper.released():
@@ -247,6 +247,9 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
     except ClaimLost:
         logger.error("the job is not this worker's any more: it leaves")
         return 1
+    except QueueError as error:
+        logger.error("%s", error)
+        return 1
     except Exception:
         logger.exception("the worker cannot go on")
         return 1
@@ -257,6 +260,7 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
 def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> Counter[str]:
     database = Database(spec.settings.path, durable=False)
     registry = Registry(database)
+    database.files.make_folder()
     lock = LifeLock(database.files.worker_lock(spec.worker_id))
     registry.enter(spec.worker_id, spec.supervisor_id, os.getpid())
     ready()
