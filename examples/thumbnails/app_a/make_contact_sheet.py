@@ -27,20 +27,17 @@ def make_contact_sheet(dispatcher: Dispatcher, root: Path, folder: str) -> bool:
         raise FileNotFoundError(f"there are no pictures in {root / folder}")
     jobs = [Job("make-thumbnail", {"picture": picture}) for picture in pictures]
     by_id = {job.id: picture for job, picture in zip(jobs, pictures, strict=True)}
-    result = dispatcher.batch(
-        jobs,
-        queue="pictures",
-        then=Job("write-contact-sheet", {"folder": folder, "pictures": pictures}),
-        catch=Job("write-failures", {"folder": folder, "pictures": by_id}),
-    ).raise_for_error()
+    then = Job("write-contact-sheet", {"folder": folder, "pictures": pictures})
+    catch = Job("write-failures", {"folder": folder, "pictures": by_id})
+    result = dispatcher.batch(jobs, queue="pictures", then=then, catch=catch).raise_for_error()
     print(f"batch {result.id}, {len(jobs)} pictures", flush=True)
     batch = dispatcher.wait_batch(result.id, PATIENCE)
     print(f"{batch.state}: {batch.succeeded} of {batch.total} thumbnails made")
     print_failures(dispatcher, batch, by_id)
-    written = batch.then_id if batch.state == "succeeded" else batch.catch_id
-    if written is not None:
-        print(f"see {root / str(dispatcher.wait(written, PATIENCE).result)}")
-    return batch.state == "succeeded"
+    last = dispatcher.wait((then if batch.state == "succeeded" else catch).id, PATIENCE)
+    done = last.state == "succeeded"
+    print(f"see {root / str(last.result)}" if done else f"{last.job}: {last.state}")
+    return done and batch.state == "succeeded"
 
 
 def print_failures(dispatcher: Dispatcher, batch: BatchStatus, by_id: Mapping[str, str]) -> None:
