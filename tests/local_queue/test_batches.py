@@ -52,6 +52,7 @@ def counters(queue: SQLiteQueue, id: str = "batch") -> tuple[object, ...]:
 def end_next(claims: Claims, ending: Ending) -> Claim:
     """Claim the next job and end it."""
     claim = claims.claim(["default"])
+    assert claim is not None
     claims.end_and_claim(claim, ending, [])
     return claim
 

@@ -6,6 +6,7 @@ coroutine had called them all.
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -52,8 +53,12 @@ class EventLoop:
         async def awaited() -> object:
             return await awaitable
 
-        with self._alarm.kept_from_loop():
-            return self._runner.run(self._alarm.guard(awaited()), context=self._context)
+        try:
+            with self._alarm.kept_from_loop():
+                return self._runner.run(self._alarm.guard(awaited()), context=self._context)
+        finally:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()  # the alarm may have rung before it began
 
     def entered(self, manager: AnyContextManager) -> AbstractContextManager[Any]:
         """The context manager as one for a plain ``with``.

@@ -1,6 +1,5 @@
 """What a running job may tell and ask of its queue."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from datetime import UTC, datetime
 from dispatcher_core.aliases import AliasRegistry
 from dispatcher_core.errors import QueueUnavailable
 from dispatcher_core.jobs import Job
+from dispatcher_core.names import derived_id
 from dispatcher_core.status import BatchStatus
 from dispatcher_core.wire import JobMessage, job_fingerprint
 
@@ -73,7 +73,7 @@ class Reporter:
     def _message(self, job: Job, position: int, now: datetime) -> JobMessage:
         payload, queue = dict(job.payload), job.queue or self._claim.queue
         return JobMessage(
-            id=hashlib.sha256(f"{self._claim.id}/{position}".encode()).hexdigest()[:32],
+            id=derived_id([self._claim.id, str(position)]),
             job=job.name,
             payload=payload,
             queue=queue,
