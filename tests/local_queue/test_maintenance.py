@@ -95,7 +95,8 @@ def test_a_step_that_takes_long_ends(database, fill, monkeypatch):
 
 def test_old_jobs_are_found_by_an_index_without_the_others(plan, database):
     """So that a growing number of failed jobs costs nothing."""
-    assert plan(maintenance._OLD, 0) == "SEARCH job USING INDEX job_finished (finished_at<?)"
+    found = plan(maintenance._OLD, 0, 0)
+    assert found.startswith("SEARCH job USING INDEX job_finished (finished_at<?)")
     with database.read() as connection:
         (text,) = connection.execute(
             "SELECT sql FROM sqlite_master WHERE name = 'job_finished'"

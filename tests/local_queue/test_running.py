@@ -558,7 +558,7 @@ def test_the_tasks_of_a_group_end_with_it(process, wait) -> None:
 
 
 def test_a_swallowed_timeout(process) -> None:
-    """A handler that catches JobTimeout and returns in time has done its work."""
+    """A handler that catches JobTimeout and goes on has timed out all the same."""
 
     @job(timeout=0.05)
     def handler():
@@ -575,7 +575,25 @@ def test_a_swallowed_timeout(process) -> None:
             return "as far as I came"
 
     for each in (handler, async_handler):
-        assert process.run(each) == Ending(state="succeeded", result='"as far as I came"')
+        ending = process.run(each)
+        assert (ending.state, ending.error.code) == ("failed", "timed-out")
+        assert "went on after its timeout" in ending.error.message
+
+
+def test_an_error_after_the_timeout_is_a_timeout(process) -> None:
+    """What goes wrong while a handler cleans up after JobTimeout does not hide the timeout."""
+
+    @job(timeout=0.05, tries=2, backoff=1, retry_on=())
+    def handler():
+        try:
+            busy()
+        finally:
+            raise OSError("the file is gone")
+
+    ending = process.run(handler)
+    assert (ending.state, ending.error.code, ending.error.type) == (
+        *("scheduled", "timed-out", "OSError"),
+    )
 
 
 def test_the_alarm_rings_once(process) -> None:

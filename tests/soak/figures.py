@@ -47,9 +47,8 @@ def spread(times: Sequence[float]) -> str:
     if not times:
         return "none"
     last = len(times) - 1
-    return (
-        f"p50 {times[last // 2]:.3f}, p99 {times[round(0.99 * last)]:.3f}, max {times[last]:.3f}"
-    )
+    p50, p99 = times[last // 2], times[round(0.99 * last)]
+    return f"p50 {p50:.3f}, p99 {p99:.3f}, max {times[last]:.3f} ({len(times)} times)"
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -152,10 +152,7 @@ def decode_batch(id: str, body: bytes) -> BatchMessage:
     should_batch = read_flag(members.get("should_batch", True), "should_batch")
     allow_failures = read_flag(members.get("allow_failures", False), "allow_failures")
     items = _read_items(members.get("jobs"), queue, trace)
-    given = [
-        None if members.get(name) is None else _read_item(members[name], name, queue, trace)
-        for name in _CALLBACKS
-    ]
+    given = [_read_callback(members.get(name), name, queue, trace) for name in _CALLBACKS]
     callbacks = [item for item in given if item is not None]
     if callbacks and not should_batch:
         raise RequestError("only a batch has callbacks", "invalid-request")
@@ -245,31 +242,43 @@ def _read_items(value: object, queue: str, trace: dict[str, str] | None) -> list
         raise RequestError('"jobs" must be a list', "invalid-request")
     if len(value) > MAX_BATCH_JOBS:
         raise RequestError(f"a batch has at most {MAX_BATCH_JOBS} jobs", "too-large")
-    return [
-        _read_item(item, f"jobs[{position}]", queue, trace) for position, item in enumerate(value)
-    ]
-
-
-def _read_item(value: object, where: str, queue: str, trace: dict[str, str] | None) -> _Item:
+    items: list[_Item] = []
     try:
-        members = read_members(value, "it", _ITEM_MEMBERS)
-        job = read_name(members.get("job"), "job")
-        payload = read_payload(members.get("payload", {}))
-        own = members.get("queue")
-        own_queue = queue if own is None else read_name(own, "queue")
-        text = canonical([job, payload, own_queue])
-        message = JobMessage(
-            id=read_id(members.get("id"), "id"),
-            job=job,
-            payload=payload,
-            queue=own_queue,
-            delay=read_delay(members.get("delay", 0)),
-            priority=read_priority(members.get("priority", 0)),
-            trace=trace,
-            fingerprint=fingerprint(text),
-        )
+        for item in value:
+            items.append(_read_item(item, queue, trace))
     except RequestError as error:
-        raise RequestError(f"{where}: {error}", error.code) from None
+        raise RequestError(f"jobs[{len(items)}]: {error}", error.code) from None
+    return items
+
+
+def _read_callback(
+    value: object, name: str, queue: str, trace: dict[str, str] | None
+) -> _Item | None:
+    if value is None:
+        return None
+    try:
+        return _read_item(value, queue, trace)
+    except RequestError as error:
+        raise RequestError(f"{name}: {error}", error.code) from None
+
+
+def _read_item(value: object, queue: str, trace: dict[str, str] | None) -> _Item:
+    members = read_members(value, "it", _ITEM_MEMBERS)
+    job = read_name(members.get("job"), "job")
+    payload = read_payload(members.get("payload", {}))
+    own = members.get("queue")
+    own_queue = queue if own is None else read_name(own, "queue")
+    text = canonical([job, payload, own_queue])
+    message = JobMessage(
+        id=read_id(members.get("id"), "id"),
+        job=job,
+        payload=payload,
+        queue=own_queue,
+        delay=read_delay(members.get("delay", 0)),
+        priority=read_priority(members.get("priority", 0)),
+        trace=trace,
+        fingerprint=fingerprint(text),
+    )
     return _Item(message, text)
 
 

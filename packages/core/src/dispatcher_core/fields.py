@@ -55,9 +55,8 @@ def read_members(value: object, where: str, known: Set[str]) -> dict[str, object
     """
     if not isinstance(value, dict):
         raise RequestError(f"{where} must be a JSON object", "invalid-request")
-    unknown = sorted(value.keys() - known)
-    if unknown:
-        names = ", ".join(map(ascii, unknown))
+    if not value.keys() <= known:
+        names = ", ".join(map(ascii, sorted(value.keys() - known)))
         raise RequestError(f"{where} has unknown members: {names}", "invalid-request")
     return value
 

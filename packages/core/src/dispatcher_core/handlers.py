@@ -12,6 +12,7 @@ from .names import is_name
 
 __all__ = ["Handler", "JobMark", "JobOptions", "job", "mark_of", "name_of", "qualified_name"]
 
+_LONGEST = 366 * 86400
 _MARK = "__dispatcher_job__"
 
 Target = TypeVar("Target", bound=Callable[..., object])
@@ -40,10 +41,10 @@ class JobOptions:
     def __post_init__(self) -> None:
         if isinstance(self.tries, bool) or not isinstance(self.tries, int) or self.tries < 1:
             raise ConfigError(f"tries={self.tries!r} must be a whole number, at least 1")
-        if not _is_number(self.timeout) or not 0 < self.timeout < float("inf"):
-            raise ConfigError(f"timeout={self.timeout!r} must be seconds, more than 0")
+        if not _is_number(self.timeout) or not 0 < self.timeout <= _LONGEST:
+            raise ConfigError(f"timeout={self.timeout!r} must be seconds, more than 0, to a year")
         steps = self.backoff if isinstance(self.backoff, Sequence) else (self.backoff or 0,)
-        if not steps or not all(_is_number(step) and 0 <= step <= 366 * 86400 for step in steps):
+        if not steps or not all(_is_number(step) and 0 <= step <= _LONGEST for step in steps):
             raise ConfigError(f"backoff={self.backoff!r} must be seconds, a list of them, or None")
         classes = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
         if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in classes):

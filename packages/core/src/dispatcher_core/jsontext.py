@@ -16,6 +16,7 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_CONTAINERS = (dict, list)  # a union would be built anew for each look
 _IN_AN_OBJECT = 2  # as the result stands in a status
 _IN_A_BATCH = 4  # as a payload stands in a job, in a list, in a batch
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -143,14 +144,14 @@ def _check_text(text: str, value: object) -> None:
 
 def _depth(value: object) -> int:
     """How deep the value is nested; stops counting one level past the limit."""
-    level, depth = [value], 0
+    level, depth = [value] if isinstance(value, _CONTAINERS) else [], 0
     while level and depth <= MAX_DEPTH:
-        containers = [here for here in level if isinstance(here, dict | list)]
-        depth += bool(containers)
+        depth += 1
         level = [
             inner
-            for here in containers
+            for here in level
             for inner in (here.values() if isinstance(here, dict) else here)
+            if isinstance(inner, _CONTAINERS)
         ]
     return depth
 

@@ -136,7 +136,6 @@ class Admin:
         names = sorted(paused.union(queue for queue, *_ in rows))
         health = check_health(self._database)
         file = self._database.files.database
-        log = file.with_name(f"{file.name}-wal")
         return Stats(
             queues=tuple(
                 _queue_stats(
@@ -147,7 +146,7 @@ class Admin:
             supervisors=health.supervisors,
             workers=health.workers,
             file_size=file.stat().st_size,
-            log_size=log.stat().st_size if log.exists() else 0,
+            log_size=self._database.files.log_size(),
         )
 
     def jobs(

@@ -28,6 +28,7 @@ class Alarm:
 
     def __init__(self) -> None:
         self._armed = False
+        self._rang = False
         self._in_loop = False
         self._pending = False
         self._task: asyncio.Task[Any] | None = None
@@ -37,13 +38,18 @@ class Alarm:
     @contextmanager
     def armed(self, seconds: float) -> Iterator[None]:
         """Raise ``JobTimeout`` once, unless the block ends within so many seconds."""
-        self._armed = True
+        self._armed, self._rang = True, False
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             yield
         finally:
             self._armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @property
+    def rang(self) -> bool:
+        """Whether the time was over before the last block ended, whatever became of that."""
+        return self._rang
 
     @contextmanager
     def kept_from_loop(self) -> Iterator[None]:
@@ -76,7 +82,7 @@ class Alarm:
     def _ring(self, *_: object) -> None:
         if not self._armed:
             return
-        self._armed = False
+        self._armed, self._rang = False, True
         if not self._in_loop:
             raise JobTimeout
         if self._guarded and inspect.getcoroutinestate(self._guarded) == inspect.CORO_RUNNING:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from dispatcher_core.errors import QueueError, QueueUnavailable
 
-from .checkpoint import PAGES_BETWEEN, USUAL_PAGES, checkpoint, leading
+from .checkpoint import PAGE_BYTES, PAGES_BETWEEN, USUAL_PAGES, checkpoint, leading
 from .files import QueueFiles
 from .filesystem import check_file_system
 from .forks import ForkGate
@@ -175,6 +175,8 @@ class Database:
             if self._schema_version(connection) != SCHEMA_VERSION:
                 self._create()
             connection.inode = self.inode()
+            # Who was killed took its count along: what the log holds may be due already.
+            self._written = max(self._written, self.files.log_size() // PAGE_BYTES)
         except BaseException:
             connection.close()
             raise

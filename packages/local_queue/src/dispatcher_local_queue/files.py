@@ -23,6 +23,13 @@ class QueueFiles:
         """The folder of locks and pipes, ``<database>.d``."""
         return self.database.with_name(self.database.name + ".d")
 
+    def log_size(self) -> int:
+        """Bytes of SQLite's write-ahead log, 0 where there is none."""
+        try:
+            return self.database.with_name(f"{self.database.name}-wal").stat().st_size
+        except OSError:
+            return 0
+
     @property
     def migration_lock(self) -> Path:
         """Held by who creates the tables."""

@@ -96,9 +96,12 @@ class JobRunner:
             try:
                 with self._alarm.armed(handler.options.timeout):
                     value = self._call(handler, payload, context)
+                if self._alarm.rang:
+                    raise JobTimeout("the handler went on after its timeout")
                 return Ending(state="succeeded", result=self._loop.run(_result_text, value))
             except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-                return self._loop.run(_ending_after, error, handler.options, context)
+                timed_out = self._alarm.rang or isinstance(error, JobTimeout)
+                return self._loop.run(_ending_after, error, handler.options, context, timed_out)
 
     def _call(
         self, handler: Handler, payload: Mapping[str, object], context: JobContext
@@ -121,35 +124,32 @@ def delay_after(options: JobOptions, attempt: int) -> int | None:
     return round(retry_delay(options.backoff, attempt, random.uniform) * 1000)
 
 
-def _ending_after(error: BaseException, options: JobOptions, context: JobContext) -> Ending:
+def _ending_after(
+    error: BaseException, options: JobOptions, context: JobContext, timed_out: bool
+) -> Ending:
     if isinstance(error, Cancelled) and context.cancel_requested:
         return Ending(state="cancelled")
-    delay = _delay_after(error, options, context.attempt)
+    delay = _delay_after(error, options, context.attempt, timed_out)
     error.__traceback__ = _from_handler_on(error.__traceback__)
     if delay is None:
         logger.error("the job failed", exc_info=error)
     else:
         logger.warning("the try failed", exc_info=error)
-    job_error = _job_error(error, "timed-out" if _timed_out(error) else "exception")
+    job_error = _job_error(error, "timed-out" if timed_out else "exception")
     return Ending.failed(job_error) if delay is None else Ending.retried(job_error, delay)
 
 
-def _delay_after(error: BaseException, options: JobOptions, attempt: int) -> int | None:
+def _delay_after(
+    error: BaseException, options: JobOptions, attempt: int, timed_out: bool
+) -> int | None:
     if isinstance(error, Retry):
         delay = delay_after(options, attempt)
         return delay if delay is None or error.after is None else round(error.after * 1000)
-    if _timed_out(error):
-        return delay_after(options, attempt)
-    if isinstance(error, Fail) or not isinstance(error, options.retry_on):
+    if isinstance(error, Fail):
         return None
-    return delay_after(options, attempt)
-
-
-def _timed_out(error: BaseException) -> bool:
-    """Whether it is ``JobTimeout``, or the errors of a task group with that among them."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(JobTimeout) is not None
-    return isinstance(error, JobTimeout)
+    if timed_out or isinstance(error, options.retry_on):
+        return delay_after(options, attempt)
+    return None
 
 
 def _from_handler_on(traceback: TracebackType | None) -> TracebackType | None:

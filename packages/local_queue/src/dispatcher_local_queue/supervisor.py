@@ -79,11 +79,11 @@ class Supervisor:
         """
         with ExitStack() as stack:
             stack.callback(self._close)
+            stack.enter_context(self._signals.caught())
             self._registry.workers()  # opens the queue: what is wrong with it is said here
             self._lock = self._take_lock()
             stack.callback(lambda: self._lock.release())
-            with self._signals.caught():
-                self._loop()
+            self._loop()
         return self._exit_code()
 
     def _take_lock(self) -> LifeLock:
@@ -135,15 +135,19 @@ class Supervisor:
     def _fill_vacancies(self) -> None:
         now = time.monotonic()
         for slot in [slot for slot, due in self._vacancies.items() if due <= now]:
-            del self._vacancies[slot]
             self._slots.clear(slot)
-            self._children[slot] = Child.start(
-                self._settings,
-                supervisor_id=self._id,
-                slot=slot,
-                memory=self._memory.fileno(),
-                leash=self._leash,
-            )
+            try:
+                self._children[slot] = Child.start(
+                    self._settings,
+                    supervisor_id=self._id,
+                    slot=slot,
+                    memory=self._memory.fileno(),
+                    leash=self._leash,
+                )
+                del self._vacancies[slot]
+            except OSError as error:
+                logger.error("no worker can be started: %s; again in 1 s", error.strerror)
+                self._vacancies[slot] = now + 1.0
 
     def _bury_the_dead(self) -> None:
         for child in [child for child in self._children.values() if child.dead()]:

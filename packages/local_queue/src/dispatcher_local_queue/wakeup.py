@@ -7,7 +7,7 @@ time that a worker sleeps anyway.
 import os
 import select
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from .files import QueueFiles
@@ -84,23 +84,32 @@ class Sleeper:
     def __init__(self, bells: Bells, leash: int) -> None:
         self._bells = bells
         self._leash = leash
-        self._poll = select.epoll()
-        self._poll.register(leash, select.EPOLLIN)
+        self._poll = select.epoll() if hasattr(select, "epoll") else None
+        if self._poll is not None:
+            self._poll.register(leash, select.EPOLLIN)
         self._known: set[str] = set()
-        self._deaf = False
+        self._deaf = self._poll is None
 
     def sleep(self, queues: Iterable[str], seconds: float) -> None:
         """Sleep until one of the queues is nudged, the leash ends, or the time is over."""
         self._listen(queues)
         limit = min(seconds, _POLL_WITHOUT_BELLS) if self._deaf else seconds
-        self._poll.poll(max(0.0, limit))
+        self._ready(max(0.0, limit))
         self._bells.silence(self._known)
 
     def released(self) -> bool:
         """Whether the leash has ended."""
-        return any(fd == self._leash for fd, _ in self._poll.poll(0))
+        return self._leash in self._ready(0.0)
+
+    def _ready(self, seconds: float) -> Sequence[int]:
+        """The descriptors that can be read, as soon as one can or the time is over."""
+        if self._poll is None:
+            return select.select([self._leash], [], [], seconds)[0]
+        return [descriptor for descriptor, _ in self._poll.poll(seconds)]
 
     def _listen(self, queues: Iterable[str]) -> None:
+        if self._poll is None:
+            return
         for queue in set(queues) - self._known:
             pipe = self._bells.pipe(queue)
             if pipe is None:
