@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cases import INSERT, messages, raw_database, raw_row
+from cases import messages, raw_database, raw_row
 from measuring import ROUNDS, Table, folder, medians, per_second
 
 from dispatcher_core import Config, Dispatcher, Job
@@ -37,6 +37,11 @@ COUNT = 10_000
 SINGLES = 2_000
 FAILURES = 5
 SENDERS = 2
+INSERT = """
+INSERT INTO job (batch_id, id, fingerprint, name, queue, priority, state, available_at, created_at,
+                 payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 
 
 def part_dispatching(table: Table) -> None:
@@ -119,8 +124,9 @@ def some_jobs(count: int) -> list[Job]:
 
 
 def executemany_rate(connection: sqlite3.Connection) -> float:
-    """Rows a second that plain SQLite inserts, all with one commit."""
-    rows = [raw_row(job) for job in messages(COUNT)]
+    """Rows a second that plain SQLite inserts, those of a batch with one commit."""
+    batch_id = new_id()
+    rows = [(batch_id, *raw_row(job)) for job in messages(COUNT)]
 
     def insert() -> None:
         connection.execute("BEGIN IMMEDIATE")

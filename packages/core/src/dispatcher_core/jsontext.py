@@ -16,7 +16,7 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-_CONTAINERS = (dict, list)  # a union would be built anew for each look
+_CONTAINERS = (dict, list, tuple)  # written as a union it would be made anew for each look
 _IN_AN_OBJECT = 2  # as the result stands in a status
 _IN_A_BATCH = 4  # as a payload stands in a job, in a list, in a batch
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -84,7 +84,7 @@ def flaw(value: object, where: str, *, depth: int = _IN_AN_OBJECT) -> str | None
     waiting = [(value, where, depth)]
     while waiting:
         here, path, depth = waiting.pop()
-        if isinstance(here, dict | list | tuple):
+        if isinstance(here, _CONTAINERS):
             if depth > MAX_DEPTH:
                 return f"{path} is nested deeper than {MAX_DEPTH} levels"
             for key, inner, inner_path in _members(here, path):

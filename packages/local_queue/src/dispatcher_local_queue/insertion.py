@@ -4,6 +4,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 
 from dispatcher_core.errors import IdReused
 from dispatcher_core.jsontext import dump
@@ -21,7 +22,6 @@ _COLUMNS = (
     " callback_delay, trace, payload"
 )
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT = f"INSERT INTO job ({_COLUMNS}) VALUES {_VALUES} ON CONFLICT (id) DO NOTHING"
 _TAKEN_BY_BATCH = """
 SELECT batch.id FROM json_each(?) AS new JOIN accepted_batch AS batch ON batch.id = new.value
 """
@@ -71,14 +71,18 @@ def insert_new(connection: sqlite3.Connection, rows: Sequence[Row]) -> set[str]:
     Raises:
         IdReused: an id is that of a batch.
     """
-    statement = (
-        f"INSERT INTO job ({_COLUMNS}) VALUES {', '.join([_VALUES] * len(rows))}"
-        " ON CONFLICT (id) DO NOTHING RETURNING id"
-    )
-    values = [value for row in rows for value in row]
-    inserted = {id for (id,) in connection.execute(statement, values).fetchall()}  # noqa: A001
-    _check_batches(connection, list(inserted))
-    return inserted
+    values = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
+    try:
+        cursor = connection.execute(_statement(len(rows)), values)
+    except sqlite3.IntegrityError as error:
+        raise _refusal(connection, rows, error) from None
+    if cursor.rowcount == len(rows):
+        return {str(row[0]) for row in rows}
+    # Numbers are given without a gap, so the last ones are the new rows.
+    first = (cursor.lastrowid or 0) - cursor.rowcount
+    if not cursor.rowcount:
+        return set()
+    return {new for (new,) in connection.execute("SELECT id FROM job WHERE seq > ?", (first,))}
 
 
 def insert_unless_known(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
@@ -88,8 +92,10 @@ def insert_unless_known(connection: sqlite3.Connection, rows: Sequence[Row]) -> 
         IdReused: an id is that of a batch.
     """
     before = connection.total_changes
-    connection.executemany(_INSERT, rows)
-    _check_batches(connection, [str(row[0]) for row in rows])
+    try:
+        connection.executemany(_statement(1), rows)
+    except sqlite3.IntegrityError as error:
+        raise _refusal(connection, rows, error) from None
     return connection.total_changes - before
 
 
@@ -106,7 +112,16 @@ def insert_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         raise IdReused(taken)
 
 
-def _check_batches(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
-    taken = connection.execute(_TAKEN_BY_BATCH, (json.dumps(ids),)).fetchone()
-    if taken:
-        raise IdReused(taken[0])
+@cache
+def _statement(count: int) -> str:
+    values = ", ".join([_VALUES] * count)
+    return f"INSERT INTO job ({_COLUMNS}) VALUES {values} ON CONFLICT (id) DO NOTHING"
+
+
+def _refusal(
+    connection: sqlite3.Connection, rows: Sequence[Row], error: sqlite3.IntegrityError
+) -> Exception:
+    """Which id the trigger refused: looking for them before each insertion takes longer."""
+    ids = json.dumps([row[0] for row in rows])
+    taken = connection.execute(_TAKEN_BY_BATCH, (ids,)).fetchone()
+    return error if taken is None else IdReused(taken[0])

@@ -48,6 +48,13 @@ CREATE TABLE accepted_batch (
 ) STRICT;
 CREATE INDEX accepted_batch_created ON accepted_batch (created_at);
 
+-- Jobs and batches share one namespace of ids.
+CREATE TRIGGER job_id_is_no_batch BEFORE INSERT ON job
+WHEN EXISTS (SELECT 1 FROM accepted_batch WHERE accepted_batch.id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'the id is that of a batch');
+END;
+
 CREATE TABLE batch (
     id TEXT PRIMARY KEY,
     allow_failures INTEGER NOT NULL,
