@@ -87,7 +87,7 @@ os.wait()
 
 
 @contextmanager
-def inside(gate: ForkGate) -> Iterator[None]:
+def used(gate: ForkGate) -> Iterator[None]:
     """The block is a use of connections."""
     gate.enter()
     try:
@@ -132,7 +132,7 @@ def fork(act: Callable[[], bool]) -> int:
 
 
 def enter(owner: Owner) -> bool:
-    with inside(owner.gate):
+    with used(owner.gate):
         return True
 
 
@@ -165,7 +165,7 @@ def test_a_fork_waits_for_other_threads(owner, closed, wait_until) -> None:
     left: list[bool] = []
 
     def stay() -> None:
-        with inside(owner.gate):
+        with used(owner.gate):
             inside.set()
             wait_until(lambda: owner.gate._is_shut)
             assert closed == []
@@ -185,15 +185,15 @@ def test_who_is_inside_goes_deeper(owner, wait_until) -> None:
     order: list[str] = []
 
     def go_deeper() -> None:
-        with inside(owner.gate):
+        with used(owner.gate):
             inside.set()
             wait_until(lambda: owner.gate._is_shut)
             newcomer.start()
-            with inside(owner.gate):
+            with used(owner.gate):
                 order.append("deeper")
 
     def come_new() -> None:
-        with inside(owner.gate):
+        with used(owner.gate):
             order.append("new")
         done.set()
 
@@ -210,7 +210,7 @@ def test_who_is_inside_goes_deeper(owner, wait_until) -> None:
 
 def test_a_fork_from_inside(owner) -> None:
     """Who forks while it is inside itself does not wait for itself; both can enter again."""
-    with inside(owner.gate):
+    with used(owner.gate):
         assert fork(lambda: enter(owner)) == 0
     assert enter(owner)
 
