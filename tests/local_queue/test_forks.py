@@ -3,9 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
@@ -86,16 +85,6 @@ os.wait()
 """
 
 
-@contextmanager
-def used(gate: ForkGate) -> Iterator[None]:
-    """The block is a use of connections."""
-    gate.enter()
-    try:
-        yield
-    finally:
-        gate.leave()
-
-
 @pytest.fixture
 def closed() -> list[int]:
     """The processes in which the gate has closed what is not in use."""
@@ -132,7 +121,7 @@ def fork(act: Callable[[], bool]) -> int:
 
 
 def enter(owner: Owner) -> bool:
-    with used(owner.gate):
+    with owner.gate:
         return True
 
 
@@ -165,7 +154,7 @@ def test_a_fork_waits_for_other_threads(owner, closed, wait_until) -> None:
     left: list[bool] = []
 
     def stay() -> None:
-        with used(owner.gate):
+        with owner.gate:
             inside.set()
             wait_until(lambda: owner.gate._is_shut)
             assert closed == []
@@ -185,15 +174,15 @@ def test_who_is_inside_goes_deeper(owner, wait_until) -> None:
     order: list[str] = []
 
     def go_deeper() -> None:
-        with used(owner.gate):
+        with owner.gate:
             inside.set()
             wait_until(lambda: owner.gate._is_shut)
             newcomer.start()
-            with used(owner.gate):
+            with owner.gate:
                 order.append("deeper")
 
     def come_new() -> None:
-        with used(owner.gate):
+        with owner.gate:
             order.append("new")
         done.set()
 
@@ -210,7 +199,7 @@ def test_who_is_inside_goes_deeper(owner, wait_until) -> None:
 
 def test_a_fork_from_inside(owner) -> None:
     """Who forks while it is inside itself does not wait for itself; both can enter again."""
-    with used(owner.gate):
+    with owner.gate:
         assert fork(lambda: enter(owner)) == 0
     assert enter(owner)
 

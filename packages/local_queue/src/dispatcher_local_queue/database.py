@@ -10,8 +10,8 @@ import random
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -50,50 +50,6 @@ class _Connection(sqlite3.Connection):
     inode = 0
 
 
-class _Transaction:
-    """One use of a connection. A class, since it costs a third of a generator.
-
-    Args:
-        database: where the connection is from.
-        begin: begins the transaction; None for none.
-        pages: about how many pages it writes; 0 for one that only reads.
-    """
-
-    __slots__ = ("_begin", "_connection", "_database", "_pages")
-
-    def __init__(
-        self,
-        database: "Database",
-        begin: Callable[[sqlite3.Connection], None] | None = None,
-        *,
-        pages: int = 0,
-    ) -> None:
-        self._database = database
-        self._begin = begin
-        self._pages = pages
-
-    def __enter__(self) -> _Connection:
-        self._connection = self._database.take()
-        if self._begin is not None:
-            try:
-                self._begin(self._connection)
-            except BaseException as error:
-                self._database.give_back(self._connection, error)
-                raise
-        return self._connection
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None and self._pages:
-            try:
-                self._connection.execute("COMMIT")
-            except BaseException as failure:
-                self._database.give_back(self._connection, failure)
-                raise
-        self._database.give_back(self._connection, error)
-        if error is None and self._pages:
-            self._database.count(self._pages)
-
-
 class Database:
     """The SQLite file of a queue, for any number of threads and forks.
 
@@ -113,16 +69,21 @@ class Database:
         self._inherited: list[deque[_Connection]] = []
         self._forks = ForkGate(self.close)
 
-    def read(self) -> AbstractContextManager[_Connection]:
+    @contextmanager
+    def read(self) -> Iterator[_Connection]:
         """A connection that sees the file as it is now, for as long as the block runs.
 
         Raises:
             QueueUnavailable: the file cannot be read for now.
             QueueError: the file is no queue of ours.
         """
-        return _Transaction(self, _begin_reading, pages=0)
+        with self._borrowed() as connection:
+            connection.execute("BEGIN")
+            _patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
+            yield connection
 
-    def write(self, pages: int = USUAL_PAGES) -> AbstractContextManager[_Connection]:
+    @contextmanager
+    def write(self, pages: int = USUAL_PAGES) -> Iterator[_Connection]:
         """A connection in a write transaction, committed at the end of the block.
 
         Args:
@@ -132,65 +93,23 @@ class Database:
             QueueUnavailable: the file cannot be written for now.
             QueueError: the file is no queue of ours.
         """
-        return _Transaction(self, _begin_writing, pages=pages)
-
-    def take(self) -> _Connection:
-        """A connection that nobody else uses until it is given back.
-
-        Raises:
-            QueueUnavailable: the file cannot be opened for now.
-            QueueError: the file is no queue of ours.
-        """
-        self._forks.enter()
-        try:
-            return self._take()
-        except BaseException as error:
-            self._forks.leave()
-            raise self._explained(error) from error
-
-    def give_back(self, connection: _Connection, error: BaseException | None) -> None:
-        """Take a connection back, and roll back what it has not committed.
-
-        Args:
-            connection: the connection.
-            error: what its use ended with.
-
-        Raises:
-            QueueError: the error, explained, where it is SQLite's or the system's.
-        """
-        try:
-            if isinstance(error, sqlite3.Error):
-                connection.close()
-            else:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                self._idle.append(connection)
-        finally:
-            self._forks.leave()
-        if error is not None and (explanation := self._explained(error)) is not error:
-            raise explanation from error
-
-    def count(self, pages: int) -> None:
-        """Write the log back when enough pages were written since the last time."""
+        with self._borrowed() as connection:
+            _begin(connection)
+            yield connection
+            connection.execute("COMMIT")
         # The sum may miss some when threads race: it only says when it is time again.
         self._written += pages
         if self._written >= PAGES_BETWEEN:
             self._written = 0
             self._checkpoint()
 
-    def _explained(self, error: BaseException) -> BaseException:
-        if isinstance(error, sqlite3.Error):
-            return explained(error, self.files.database)
-        if isinstance(error, OSError):
-            return refused(error, self.files.database)
-        return error
-
     def _checkpoint(self) -> None:
         try:
             self.files.make_folder()  # whoever took it away must not make the log grow
             with leading(self.files.leader_lock) as leads:
                 if leads:
-                    with self.write(pages=0) as writer, _Transaction(self) as other:
+                    with self._borrowed() as writer, self._borrowed() as other:
+                        _begin(writer)
                         checkpoint(writer, other)
         except (QueueError, OSError) as error:
             # The caller's commit holds all the same: an error would tell him that it does not.
@@ -201,6 +120,31 @@ class Database:
         with suppress(IndexError):  # another thread may be faster
             while True:
                 self._idle.pop().close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[_Connection]:
+        """A connection; what is not committed at the end of the block is rolled back."""
+        with self._forks, self._lent() as connection:
+            yield connection
+
+    @contextmanager
+    def _lent(self) -> Iterator[_Connection]:
+        connection = None
+        try:
+            connection = self._take()
+            yield connection
+        except sqlite3.Error as error:
+            if connection is not None:
+                connection.close()
+                connection = None
+            raise explained(error, self.files.database) from error
+        except OSError as error:
+            raise refused(error, self.files.database) from error
+        finally:
+            if connection is not None:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._idle.append(connection)
 
     def _take(self) -> _Connection:
         if self._pid != os.getpid():
@@ -318,12 +262,7 @@ class Database:
         return int(version)
 
 
-def _begin_reading(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN")
-    _patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
-
-
-def _begin_writing(connection: sqlite3.Connection) -> None:
+def _begin(connection: sqlite3.Connection) -> None:
     _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
 
 

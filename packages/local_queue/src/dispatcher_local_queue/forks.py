@@ -34,8 +34,7 @@ class ForkGate:
             after_in_child=lambda: _call(gate, ForkGate._open_anew),
         )
 
-    def enter(self) -> None:
-        """Wait until no fork is under way, and keep the next one waiting."""
+    def __enter__(self) -> None:
         thread = get_ident()
         with self._lock:
             depth = self._inside.get(thread, 0)
@@ -44,8 +43,7 @@ class ForkGate:
                 self._changed.wait()
             self._inside[thread] = depth + 1
 
-    def leave(self) -> None:
-        """Let a fork come."""
+    def __exit__(self, *_: object) -> None:
         thread = get_ident()
         with self._lock:
             depth = self._inside.pop(thread, 1) - 1  # 1: a fork made inside has begun anew
