@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -69,21 +69,16 @@ class Database:
         self._inherited: list[deque[_Connection]] = []
         self._forks = ForkGate(self.close)
 
-    @contextmanager
-    def read(self) -> Iterator[_Connection]:
+    def read(self) -> AbstractContextManager[_Connection]:
         """A connection that sees the file as it is now, for as long as the block runs.
 
         Raises:
             QueueUnavailable: the file cannot be read for now.
             QueueError: the file is no queue of ours.
         """
-        with self._borrowed() as connection:
-            connection.execute("BEGIN")
-            _patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
-            yield connection
+        return self._transaction(_begin_reading)
 
-    @contextmanager
-    def write(self, pages: int = USUAL_PAGES) -> Iterator[_Connection]:
+    def write(self, pages: int = USUAL_PAGES) -> AbstractContextManager[_Connection]:
         """A connection in a write transaction, committed at the end of the block.
 
         Args:
@@ -93,10 +88,41 @@ class Database:
             QueueUnavailable: the file cannot be written for now.
             QueueError: the file is no queue of ours.
         """
-        with self._borrowed() as connection:
-            _begin(connection)
-            yield connection
-            connection.execute("COMMIT")
+        return self._transaction(_begin_writing, pages)
+
+    @contextmanager
+    def _transaction(
+        self, begin: Callable[[sqlite3.Connection], None] | None = None, pages: int = 0
+    ) -> Iterator[_Connection]:
+        """A connection; what is not committed at the end of the block is rolled back.
+
+        One generator for all of it, since each transaction pays for each.
+        """
+        connection = None
+        with self._forks:
+            try:
+                connection = self._take()
+                if begin is not None:
+                    begin(connection)
+                yield connection
+                if pages:
+                    connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if connection is not None:
+                    connection.close()
+                    connection = None
+                raise explained(error, self.files.database) from error
+            except OSError as error:
+                raise refused(error, self.files.database) from error
+            finally:
+                if connection is not None:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    self._idle.append(connection)
+        if pages:
+            self._count(pages)
+
+    def _count(self, pages: int) -> None:
         # The sum may miss some when threads race: it only says when it is time again.
         self._written += pages
         if self._written >= PAGES_BETWEEN:
@@ -108,8 +134,7 @@ class Database:
             self.files.make_folder()  # whoever took it away must not make the log grow
             with leading(self.files.leader_lock) as leads:
                 if leads:
-                    with self._borrowed() as writer, self._borrowed() as other:
-                        _begin(writer)
+                    with self._transaction(_begin_writing) as writer, self._transaction() as other:
                         checkpoint(writer, other)
         except (QueueError, OSError) as error:
             # The caller's commit holds all the same: an error would tell him that it does not.
@@ -120,31 +145,6 @@ class Database:
         with suppress(IndexError):  # another thread may be faster
             while True:
                 self._idle.pop().close()
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[_Connection]:
-        """A connection; what is not committed at the end of the block is rolled back."""
-        with self._forks, self._lent() as connection:
-            yield connection
-
-    @contextmanager
-    def _lent(self) -> Iterator[_Connection]:
-        connection = None
-        try:
-            connection = self._take()
-            yield connection
-        except sqlite3.Error as error:
-            if connection is not None:
-                connection.close()
-                connection = None
-            raise explained(error, self.files.database) from error
-        except OSError as error:
-            raise refused(error, self.files.database) from error
-        finally:
-            if connection is not None:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                self._idle.append(connection)
 
     def _take(self) -> _Connection:
         if self._pid != os.getpid():
@@ -262,7 +262,12 @@ class Database:
         return int(version)
 
 
-def _begin(connection: sqlite3.Connection) -> None:
+def _begin_reading(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    _patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
+
+
+def _begin_writing(connection: sqlite3.Connection) -> None:
     _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
 
 
