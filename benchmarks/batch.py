@@ -158,30 +158,34 @@ def batches_rate(dispatcher: Dispatcher, size: int, *, senders: int = 1) -> floa
 
 def together(acts: Sequence[Callable[[], None]]) -> None:
     """Do all at once, each in a thread."""
-    threads = [threading.Thread(target=act) for act in acts]
+    done: list[None] = []
+    threads = [threading.Thread(target=lambda act=act: done.append(act())) for act in acts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(done) == len(acts), "see above what failed"
 
 
 def waits_beside_batches(dispatcher: Dispatcher, batches: int) -> list[float]:
     """Seconds that single dispatches took while one batch after the other was accepted."""
     waits: list[float] = []
-    done = threading.Event()
+    over = threading.Event()
+
+    def dispatch_batches() -> None:
+        try:
+            for _ in range(batches):
+                dispatcher.batch(some_jobs(COUNT)).raise_for_error()
+        finally:
+            over.set()
 
     def dispatch_singly() -> None:
-        while not done.is_set():
+        while not over.is_set():
             begun = time.perf_counter()
             dispatcher.dispatch("noop", {"number": 1, "text": ""}).raise_for_error()
             waits.append(time.perf_counter() - begun)
 
-    thread = threading.Thread(target=dispatch_singly)
-    thread.start()
-    for _ in range(batches):
-        dispatcher.batch(some_jobs(COUNT)).raise_for_error()
-    done.set()
-    thread.join()
+    together([dispatch_batches, dispatch_singly])
     return waits
 
 

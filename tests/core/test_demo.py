@@ -49,6 +49,8 @@ class Demo:
             cwd=self.place,
             env=os.environ | settings,
             text=True,
+            # A shell that starts the tests in the background lets them ignore this signal.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **streams,
         )
 

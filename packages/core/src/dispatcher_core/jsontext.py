@@ -115,19 +115,16 @@ def _key_flaw(key: object, path: str) -> str | None:
 
 def _scalar_flaw(value: object, path: str) -> str | None:
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-            return f"{path} has a lone surrogate, which no UTF-8 text can hold"
-    elif value is None or isinstance(value, bool):
+        lone = not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
+        return f"{path} has a lone surrogate, which no UTF-8 text can hold" if lone else None
+    if value is None or isinstance(value, bool):
         return None
-    elif isinstance(value, int):
-        if abs(value) > MAX_INTEGER:
-            return f"{path} is an integer beyond ±(2^63-1): send it as a string"
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            return f"{path} is {value}, which JSON cannot say"
-    else:
-        return f"{path} is a {type(value).__name__}, which is no JSON value"
-    return None
+    if isinstance(value, int):
+        big = abs(value) > MAX_INTEGER
+        return f"{path} is an integer beyond ±(2^63-1): send it as a string" if big else None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{path} is {value}, which JSON cannot say"
+    return f"{path} is a {type(value).__name__}, which is no JSON value"
 
 
 def _check_text(text: str, value: object) -> None:

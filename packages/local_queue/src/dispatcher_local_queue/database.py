@@ -35,6 +35,11 @@ logger = logging.getLogger("dispatcher.queue")
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x44535054
 
+_MARKS = """
+SELECT (SELECT user_version FROM pragma_user_version),
+       (SELECT application_id FROM pragma_application_id),
+       (SELECT count(*) FROM sqlite_master)
+"""
 _PATIENCE = 5.0  # seconds that a write waits for the others
 _RETRY = (0.0001, 0.0004)  # SQLite's own waiting starves processes; short and random does not
 
@@ -251,9 +256,8 @@ class Database:
         Raises:
             QueueError: the file holds something else.
         """
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        # One statement: another process may be making the tables at this moment.
+        version, application, tables = connection.execute(_MARKS).fetchone()
         if tables and application != APPLICATION_ID:
             raise QueueError(
                 f"{self.files.database} is a SQLite database of another program: set"

@@ -36,8 +36,11 @@ CREATE INDEX job_due ON job (available_at)
 CREATE INDEX job_running ON job (worker) WHERE state = 'running';
 CREATE INDEX job_finished ON job (finished_at) WHERE state IN ('succeeded', 'cancelled');
 CREATE INDEX job_failed ON job (seq) WHERE state = 'failed';
-CREATE INDEX job_batch ON job (batch_id, state)
+-- Without the state, so that a job that starts or ends leaves it as it is.
+CREATE INDEX job_batch ON job (batch_id)
     WHERE batch_id IS NOT NULL AND callback_delay IS NULL;
+CREATE INDEX job_batch_failed ON job (batch_id)
+    WHERE state = 'failed' AND callback_delay IS NULL;
 
 -- What was accepted in one request: a batch, or jobs that are no batch.
 CREATE TABLE accepted_batch (

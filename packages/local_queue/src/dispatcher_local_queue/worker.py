@@ -102,17 +102,19 @@ class Worker:
         while not self._leaving():
             with _patience():
                 queues = self._order.current()
-                if self._claims.work_waits(queues):
-                    claim = self._claims.claim(queues)
-                    if claim is not None:
-                        if slept and self._claims.work_waits([claim.queue]):
-                            self._bells.ring(claim.queue)  # there is work for another one
-                        return claim
-                elif self._settings.burst:
-                    return None
+                claim = self._claims.claim(queues) if self._claims.work_waits(queues) else None
+                if claim is not None and slept:
+                    self._pass_on(claim.queue)
+                if claim is not None or self._settings.burst:
+                    return claim
                 self._sleeper.sleep(queues, self._seconds_until_due())
                 slept = True
         return None
+
+    def _pass_on(self, queue: str) -> None:
+        """Wake another worker, if there is work for it: one nudge may stand for many jobs."""
+        if self._claims.work_waits([queue]):
+            self._bells.ring(queue)
 
     def _run(self, claim: Claim) -> Ending:
         options = self._runner.options(claim.name)
