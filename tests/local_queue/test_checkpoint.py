@@ -137,7 +137,9 @@ def test_no_connection_checkpoints_by_itself(path, message, monkeypatch, often) 
     assert len(traces) >= 4
     for trace in traces:
         touched = next(
-            place for place, each in enumerate(trace) if each.startswith(("BEGIN", "SELECT"))
+            place
+            for place, each in enumerate(trace)
+            if each.lstrip().startswith(("BEGIN", "SELECT"))
         )
         assert "PRAGMA wal_autocheckpoint=0" in trace[:touched]
 

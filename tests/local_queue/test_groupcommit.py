@@ -190,6 +190,7 @@ def test_an_interrupted_follower(group, writer, hold_up, threads, wait_until, in
     assert writer.attempts == [["first"], ["behind"]]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_interrupts_at_any_moment(threads, interruptible) -> None:
     """Interrupted at random hundreds of times, a group still serves every other thread."""
     group = GroupCommit(lambda items: [item.upper() for item in items])
