@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Self
 
 from dispatcher_core.batch_wire import BatchMessage
@@ -71,8 +72,7 @@ class SQLiteQueue:
             QueueUnavailable: the queue could not be read, for now.
         """
         with self._database.read() as connection:
-            row = connection.execute(f"SELECT {COLUMNS} FROM job WHERE id = ?", (id,)).fetchone()
-        return StatusRow._make(row).status() if row else None
+            return _find(connection, id)
 
     def cancel_job(self, id: str) -> JobStatus | None:
         """Cancel a job that waits, or ask a running one to stop; a finished one stays.
@@ -87,8 +87,9 @@ class SQLiteQueue:
                 if batch_id is not None:
                     woken = batches.count_ended(connection, batch_id, "cancelled", now)
             connection.execute(_ASK_RUNNING, (id,))
+            status = _find(connection, id)
         self._wake(woken)
-        return self.find_job(id)
+        return status
 
     def put_batch(self, batch: BatchMessage) -> tuple[str, ...] | None:
         """Keep a batch durably, all of it or nothing.
@@ -131,8 +132,9 @@ class SQLiteQueue:
         """
         with self._database.write() as connection:
             woken = batches.cancel(connection, id, now_ms())
+            status = batches.find(connection, id)
         self._wake(woken)
-        return self.find_batch(id)
+        return status
 
     def workers(self) -> int:
         """How many worker processes are alive.
@@ -163,6 +165,11 @@ class SQLiteQueue:
         with self._database.read() as connection:
             row = connection.execute("SELECT fingerprint FROM job WHERE id = ?", (id,)).fetchone()
         return row[0] if row else None
+
+
+def _find(connection: Connection, id: str) -> JobStatus | None:
+    row = connection.execute(f"SELECT {COLUMNS} FROM job WHERE id = ?", (id,)).fetchone()
+    return StatusRow._make(row).status() if row else None
 
 
 def _taken(ids: set[str], id: str) -> bool:
