@@ -10,11 +10,11 @@ import random
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -28,6 +28,7 @@ from .troubles import explained, refused
 
 __all__ = ["Database", "now_ms"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger("dispatcher.queue")
@@ -95,6 +96,31 @@ class Database:
         """
         return self._transaction(_begin_writing, pages)
 
+    def execute(
+        self, statement: str, values: Sequence[object], pages: int = USUAL_PAGES
+    ) -> sqlite3.Cursor:
+        """One statement that writes, in a transaction of its own: the cheapest there is.
+
+        Args:
+            statement: the SQL; it returns no rows.
+            values: what it binds.
+            pages: about how many pages it writes, which says when a checkpoint is due.
+
+        Raises:
+            QueueUnavailable: the file cannot be written for now.
+            QueueError: the file is no queue of ours.
+        """
+        with self._forks:
+            connection = self._take()
+            try:
+                cursor = _patiently(connection.execute, statement, values)
+            except sqlite3.Error as error:
+                connection.close()
+                raise explained(error, self.files.database) from error
+            self._idle.append(connection)
+        self._count(pages)
+        return cursor
+
     @contextmanager
     def _transaction(
         self, begin: Callable[[sqlite3.Connection], None] | None = None, pages: int = 0
@@ -103,22 +129,18 @@ class Database:
 
         One generator for all of it, since each transaction pays for each.
         """
-        connection = None
         with self._forks:
+            connection: _Connection | None = self._take()
             try:
-                connection = self._take()
                 if begin is not None:
                     begin(connection)
                 yield connection
                 if pages:
                     connection.execute("COMMIT")
             except sqlite3.Error as error:
-                if connection is not None:
-                    connection.close()
-                    connection = None
+                connection.close()
+                connection = None
                 raise explained(error, self.files.database) from error
-            except OSError as error:
-                raise refused(error, self.files.database) from error
             finally:
                 if connection is not None:
                     if connection.in_transaction:
@@ -156,15 +178,22 @@ class Database:
             # A fork must neither use nor close what its parent opened.
             self._inherited.append(self._idle)
             self._idle, self._pid = deque(), os.getpid()
-        while self._idle:
-            with suppress(IndexError):  # another thread may be faster
+        while True:
+            try:
                 connection = self._idle.pop()
-                if connection.inode == self.inode():
-                    return connection
-                connection.close()
-                path = self.files.database
-                logger.error("%s was deleted or replaced: going on with what is there", path)
-        return _patiently(self._open)
+            except IndexError:
+                break
+            if connection.inode == self.inode():
+                return connection
+            connection.close()
+            path = self.files.database
+            logger.error("%s was deleted or replaced: going on with what is there", path)
+        try:
+            return _patiently(self._open)
+        except sqlite3.Error as error:
+            raise explained(error, self.files.database) from error
+        except OSError as error:
+            raise refused(error, self.files.database) from error
 
     def inode(self) -> int:
         """What tells the file from another one that takes its place; 0 where there is none."""
@@ -272,17 +301,19 @@ def _begin_reading(connection: sqlite3.Connection) -> None:
 
 
 def _begin_writing(connection: sqlite3.Connection) -> None:
-    _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+    _patiently(connection.execute, "BEGIN IMMEDIATE")
 
 
-def _patiently(act: Callable[[], T]) -> T:
+def _patiently(act: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """What ``act`` gives once nobody else is in its way."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = None
     while True:
         try:
-            return act()
+            return act(*arguments, **options)
         except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > deadline:
+            now = time.monotonic()
+            deadline = deadline or now + _PATIENCE
+            if not _is_busy(error) or now > deadline:
                 raise
             time.sleep(random.uniform(*_RETRY))
 

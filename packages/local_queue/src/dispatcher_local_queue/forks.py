@@ -7,17 +7,24 @@ connections of its own does not help a fork; only that none was open when it was
 """
 
 import os
+import time
 import weakref
 from collections.abc import Callable
-from threading import Condition, RLock, get_ident
+from threading import get_ident
 
 __all__ = ["ForkGate"]
 
 _PATIENCE = 10.0  # seconds that a fork waits for the other threads; then it takes the risk
+_LOOK_AGAIN = 0.0002
 
 
 class ForkGate:
     """Entered for each use of connections. A fork waits until no other thread is inside.
+
+    Every use pays for it, forks are rare: so who enters takes no lock, and who waits polls.
+    It rests on each step on a dict or an attribute being seen by all threads at once, in
+    order: who enters tells it first and then looks whether the gate is shut; who forks shuts
+    it first and then looks who is inside. So one of the two sees the other.
 
     Args:
         close: closes every connection that is not in use. Called before each fork.
@@ -35,40 +42,41 @@ class ForkGate:
         )
 
     def __enter__(self) -> None:
-        thread = get_ident()
-        with self._lock:
-            depth = self._inside.get(thread, 0)
-            # Who is inside already may go deeper: the fork waits for him.
-            while self._is_shut and not depth:
-                self._changed.wait()
-            self._inside[thread] = depth + 1
+        inside, thread = self._inside, get_ident()
+        depth = inside.get(thread, 0)
+        inside[thread] = depth + 1
+        # Who is inside already may go deeper: the fork waits for him.
+        if self._is_shut and not depth:
+            self._wait(thread)
 
     def __exit__(self, *_: object) -> None:
-        thread = get_ident()
-        with self._lock:
-            depth = self._inside.pop(thread, 1) - 1  # 1: a fork made inside has begun anew
-            if depth:
-                self._inside[thread] = depth
-            elif self._is_shut:
-                self._changed.notify_all()
+        inside, thread = self._inside, get_ident()
+        depth = inside.get(thread, 1) - 1  # 1: a fork made inside has begun anew
+        if depth:
+            inside[thread] = depth
+        else:
+            inside.pop(thread, None)
+
+    def _wait(self, thread: int) -> None:
+        while self._is_shut:
+            self._inside.pop(thread, None)
+            time.sleep(_LOOK_AGAIN)
+            self._inside[thread] = 1
 
     def _shut(self) -> None:
-        with self._lock:
-            self._is_shut = True
-            self._changed.wait_for(lambda: not self._inside.keys() - {get_ident()}, _PATIENCE)
+        self._is_shut = True
+        end = time.monotonic() + _PATIENCE
+        while self._inside.keys() - {get_ident()} and time.monotonic() < end:
+            time.sleep(_LOOK_AGAIN)
         close = self._close()
         if close is not None:
             close()
 
     def _open(self) -> None:
-        with self._lock:
-            self._is_shut = False
-            self._changed.notify_all()
+        self._is_shut = False
 
     def _open_anew(self) -> None:
-        # The child has none of the other threads, and no way to open their locks.
-        self._lock = RLock()
-        self._changed = Condition(self._lock)
+        # The child has none of the other threads.
         self._is_shut = False
         self._inside: dict[int, int] = {}
 

@@ -12,7 +12,7 @@ from dispatcher_core.wire import JobMessage
 
 from .checkpoint import PAGE_BYTES, USUAL_PAGES
 
-__all__ = ["Row", "insert_all", "insert_new", "insert_unless_known", "new_row", "pages_of"]
+__all__ = ["Row", "insert_all", "insert_unless_known", "insertion", "new_row", "pages_of"]
 
 Row = tuple[*tuple[object, ...], str]
 """The values of :data:`_COLUMNS`; the payload comes last."""
@@ -22,11 +22,10 @@ _COLUMNS = (
     " callback_delay, trace, payload"
 )
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_TAKEN_BY_BATCH = """
-SELECT batch.id FROM json_each(?) AS new JOIN accepted_batch AS batch ON batch.id = new.value
-"""
-_TAKEN_BY_JOB = """
-SELECT job.id FROM json_each(?) AS new JOIN job ON job.id = new.value WHERE job.seq <= ?
+_TAKEN = """
+SELECT new.value FROM json_each(?) AS new
+WHERE EXISTS (SELECT 1 FROM job WHERE job.id = new.value AND job.seq <= ?)
+   OR EXISTS (SELECT 1 FROM accepted_batch WHERE accepted_batch.id = new.value)
 """
 
 
@@ -63,39 +62,17 @@ def pages_of(rows: Sequence[Row]) -> int:
     return USUAL_PAGES + sum(256 + len(row[-1]) for row in rows) // PAGE_BYTES
 
 
-def insert_new(connection: sqlite3.Connection, rows: Sequence[Row]) -> set[str]:
-    """Insert those whose ids are not known, with one statement, and tell their ids.
-
-    A call for each would hand the interpreter's lock around between waiting threads.
-
-    Raises:
-        IdReused: an id is that of a batch.
-    """
-    values = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
-    try:
-        cursor = connection.execute(_statement(len(rows)), values)
-    except sqlite3.IntegrityError as error:
-        raise _refusal(connection, rows, error) from None
-    if cursor.rowcount == len(rows):
-        return {str(row[0]) for row in rows}
-    # Numbers are given without a gap, so the last ones are the new rows.
-    first = (cursor.lastrowid or 0) - cursor.rowcount
-    if not cursor.rowcount:
-        return set()
-    return {new for (new,) in connection.execute("SELECT id FROM job WHERE seq > ?", (first,))}
+@cache
+def insertion(count: int) -> str:
+    """The statement that inserts so many rows, but for those whose ids are known already."""
+    values = ", ".join([_VALUES] * count)
+    return f"INSERT INTO job ({_COLUMNS}) VALUES {values} ON CONFLICT (id) DO NOTHING"
 
 
 def insert_unless_known(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
-    """Insert those whose ids are not known, any number of them, and tell how many.
-
-    Raises:
-        IdReused: an id is that of a batch.
-    """
+    """Insert those whose ids are not known, any number of them, and tell how many."""
     before = connection.total_changes
-    try:
-        connection.executemany(_statement(1), rows)
-    except sqlite3.IntegrityError as error:
-        raise _refusal(connection, rows, error) from None
+    connection.executemany(insertion(1), rows)
     return connection.total_changes - before
 
 
@@ -108,20 +85,5 @@ def insert_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM job").fetchone()
     if insert_unless_known(connection, rows) != len(rows):
         ids = json.dumps([row[0] for row in rows])
-        (taken,) = connection.execute(_TAKEN_BY_JOB, (ids, last)).fetchone()
+        (taken,) = connection.execute(_TAKEN, (ids, last)).fetchone()
         raise IdReused(taken)
-
-
-@cache
-def _statement(count: int) -> str:
-    values = ", ".join([_VALUES] * count)
-    return f"INSERT INTO job ({_COLUMNS}) VALUES {values} ON CONFLICT (id) DO NOTHING"
-
-
-def _refusal(
-    connection: sqlite3.Connection, rows: Sequence[Row], error: sqlite3.IntegrityError
-) -> Exception:
-    """Which id the trigger refused: looking for them before each insertion takes longer."""
-    ids = json.dumps([row[0] for row in rows])
-    taken = connection.execute(_TAKEN_BY_BATCH, (ids,)).fetchone()
-    return error if taken is None else IdReused(taken[0])

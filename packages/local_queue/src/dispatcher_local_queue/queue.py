@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from sqlite3 import Connection
+from sqlite3 import Connection, Cursor
 from typing import Self
 
 from dispatcher_core.batch_wire import BatchMessage
@@ -13,7 +13,7 @@ from dispatcher_core.wire import JobMessage
 from . import batches
 from .database import Database, now_ms
 from .groupcommit import GroupCommit
-from .insertion import insert_new, new_row, pages_of
+from .insertion import insertion, new_row, pages_of
 from .registry import Registry
 from .rows import COLUMNS, StatusRow
 from .wakeup import Bells
@@ -149,13 +149,26 @@ class SQLiteQueue:
         self._database.close()
         self._bells.close()
 
-    def _insert(self, jobs: Sequence[JobMessage]) -> list[bool]:
+    def _insert(self, jobs: Sequence[JobMessage]) -> Sequence[bool]:
         now = now_ms()
         rows = [new_row(job, now) for job in jobs]
-        with self._database.write(pages_of(rows)) as connection:
-            inserted = insert_new(connection, rows)
+        # One statement: one for each would hand the interpreter's lock around between threads.
+        values = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
+        cursor = self._database.execute(insertion(len(rows)), values, pages_of(rows))
         self._wake({job.queue for job in jobs})
-        return [_taken(inserted, job.id) for job in jobs]
+        if cursor.rowcount == len(rows):
+            return [True] * len(rows)
+        new = self._inserted(cursor)
+        return [_taken(new, job.id) for job in jobs]
+
+    def _inserted(self, cursor: Cursor) -> set[str]:
+        """The ids of the rows that a statement has inserted."""
+        last = cursor.lastrowid or 0
+        # Numbers are given without a gap.
+        between = (last - cursor.rowcount, last)
+        with self._database.read() as connection:
+            found = connection.execute("SELECT id FROM job WHERE seq > ? AND seq <= ?", between)
+            return {id for (id,) in found}
 
     def _wake(self, queues: Iterable[str]) -> None:
         for queue in queues:

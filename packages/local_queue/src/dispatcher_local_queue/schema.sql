@@ -51,11 +51,11 @@ CREATE TABLE accepted_batch (
 ) STRICT;
 CREATE INDEX accepted_batch_created ON accepted_batch (created_at);
 
--- Jobs and batches share one namespace of ids.
+-- Jobs and batches share one namespace of ids: a job that has a batch's is not inserted.
 CREATE TRIGGER job_id_is_no_batch BEFORE INSERT ON job
 WHEN EXISTS (SELECT 1 FROM accepted_batch WHERE accepted_batch.id = NEW.id)
 BEGIN
-    SELECT RAISE(ABORT, 'the id is that of a batch');
+    SELECT RAISE(IGNORE);
 END;
 
 CREATE TABLE batch (
