@@ -4,7 +4,7 @@ Every claim has a token of its own, and every later write names it. So a worker 
 job, because it was taken for dead or overran its timeout, can write nothing any more.
 """
 
-import secrets
+import random
 import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -84,6 +84,8 @@ class Claims:
         self._database = database
         self._worker_id = worker_id
         self._bells = bells
+        # Tokens must differ, not be secret; and a handler may seed the module's own numbers.
+        self._random = random.Random()
 
     def claim(self, queues: Sequence[str]) -> Claim | None:
         """The next job of the first of these queues that has one and is not paused."""
@@ -180,7 +182,7 @@ class Claims:
         self, connection: sqlite3.Connection, queues: Sequence[str], now: int
     ) -> Claim | None:
         connection.execute(_PROMOTE, (now,))
-        mine = (self._worker_id, secrets.randbits(62), now)
+        mine = (self._worker_id, self._random.getrandbits(62), now)
         for queue in queues:
             row = connection.execute(_CLAIM, (*mine, queue, queue)).fetchone()
             if row:

@@ -130,7 +130,8 @@ class Database:
         One generator for all of it, since each transaction pays for each.
         """
         with self._forks:
-            connection: _Connection | None = self._take()
+            connection = self._take()
+            sound = True
             try:
                 if begin is not None:
                     begin(connection)
@@ -138,11 +139,11 @@ class Database:
                 if pages:
                     connection.execute("COMMIT")
             except sqlite3.Error as error:
+                sound = False
                 connection.close()
-                connection = None
                 raise explained(error, self.files.database) from error
             finally:
-                if connection is not None:
+                if sound:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
                     self._idle.append(connection)

@@ -28,7 +28,7 @@ class LifeLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = str(path)
         self._lock = FileLock(path, mode=0o600, fallback_to_soft=False)
         self._lock.acquire(timeout=5)
         self._inode = path.stat().st_ino
@@ -36,13 +36,13 @@ class LifeLock:
     def replaced(self) -> bool:
         """Whether somebody took the file away: then others no longer see us alive."""
         try:
-            return self._path.stat().st_ino != self._inode
+            return os.stat(self._path).st_ino != self._inode  # noqa: PTH116 - after each job
         except FileNotFoundError:
             return True
 
     def release(self) -> None:
         """Remove the file and drop the lock, at a clean end."""
-        self._path.unlink(missing_ok=True)
+        Path(self._path).unlink(missing_ok=True)
         self._lock.release()
 
 

@@ -35,12 +35,17 @@ class JobLogFilter(logging.Filter):
 
 
 class _TextFormatter(logging.Formatter):
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
-
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self.converter = time.gmtime
+        self._second = (0, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        second, text = self._second
+        if int(record.created) != second:  # a busy worker logs thousands of lines in one
+            second = int(record.created)
+            text = time.strftime(datefmt or "%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = (second, text)
+        return f"{text}.{int(record.msecs):03d}Z"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         text = super().formatMessage(record)

@@ -168,7 +168,7 @@ class SQLiteQueue:
         between = (last - cursor.rowcount, last)
         with self._database.read() as connection:
             found = connection.execute("SELECT id FROM job WHERE seq > ? AND seq <= ?", between)
-            return {id for (id,) in found}
+            return {new for (new,) in found}
 
     def _wake(self, queues: Iterable[str]) -> None:
         for queue in queues:

@@ -6,8 +6,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from dispatcher_core.application import Application, load_application
 from dispatcher_core.errors import JobLoadError, QueueError, QueueUnavailable
@@ -61,7 +61,18 @@ class QueueOrder:
 
 
 class Worker:
-    """Runs jobs until it is told to go, or has reached its limits."""
+    """Runs jobs until it is told to go, or has reached its limits.
+
+    Args:
+        spec: what it was told at its start.
+        claims: its side of the queue.
+        runner: runs the jobs.
+        bells: wake it, and others.
+        unseen: whether its lock is gone, so that others do not see it alive. Then it must leave
+            before it claims again.
+        unknown: whether another file has taken the place of the queue's, which knows nothing of
+            this worker. What it still runs it cannot end; what it claimed would be lost.
+    """
 
     def __init__(
         self,
@@ -70,7 +81,8 @@ class Worker:
         claims: Claims,
         runner: JobRunner,
         bells: Bells,
-        displaced: Callable[[], bool],
+        unseen: Callable[[], bool],
+        unknown: Callable[[], bool],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._settings: WorkSettings = spec.settings
@@ -80,7 +92,8 @@ class Worker:
         self._runner = runner
         self._bells = bells
         self._sleeper = Sleeper(bells, spec.leash)
-        self._displaced = displaced
+        self._unseen = unseen
+        self._unknown = unknown
         self._order = QueueOrder(spec.settings.queues, claims)
         self._runs = 0
         self._end = time.monotonic() + (spec.settings.max_time or float("inf"))
@@ -99,8 +112,8 @@ class Worker:
 
     def _next(self) -> Claim | None:
         slept = False
-        while not self._leaving():
-            with _patience():
+        while not (self._leaving() or self._unknown()):
+            try:
                 queues = self._order.current()
                 claim = self._claims.claim(queues) if self._claims.work_waits(queues) else None
                 if claim is not None and slept:
@@ -109,6 +122,8 @@ class Worker:
                     return claim
                 self._sleeper.sleep(queues, self._seconds_until_due())
                 slept = True
+            except QueueUnavailable as error:
+                _wait_for_queue(error)
         return None
 
     def _pass_on(self, queue: str) -> None:
@@ -129,10 +144,12 @@ class Worker:
     def _end_and_claim(self, claim: Claim, ending: Ending) -> Claim | None:
         finished_at = now_ms()
         while True:
-            with _patience():
+            try:
                 queues = () if self._leaving() else self._order.current()
                 written, following = self._claims.end_and_claim(claim, ending, queues)
                 break
+            except QueueUnavailable as error:
+                _wait_for_queue(error)
             if self._sleeper.released():
                 raise ClaimLost  # it cannot be written: whoever recovers the job runs it again
         self.counts[written.state] += 1
@@ -146,7 +163,7 @@ class Worker:
             or (limits.max_jobs is not None and self._runs >= limits.max_jobs)
             or time.monotonic() >= self._end
             or self._has_grown()
-            or self._displaced()
+            or self._unseen()
         )
 
     def _has_grown(self) -> bool:
@@ -159,14 +176,10 @@ class Worker:
         return _LONGEST_SLEEP if due is None else min(_LONGEST_SLEEP, (due - now_ms()) / 1000)
 
 
-@contextmanager
-def _patience() -> Iterator[None]:
+def _wait_for_queue(error: QueueUnavailable) -> None:
     """Log that the queue is not available, and wait a moment: the cause may go away."""
-    try:
-        yield
-    except QueueUnavailable as error:
-        logger.error("%s; trying again in %.0f s", error, _PAUSE_WHEN_UNAVAILABLE)
-        time.sleep(_PAUSE_WHEN_UNAVAILABLE)
+    logger.error("%s; trying again in %.0f s", error, _PAUSE_WHEN_UNAVAILABLE)
+    time.sleep(_PAUSE_WHEN_UNAVAILABLE)
 
 
 def _log(claim: Claim, ending: Ending, finished_at: int) -> None:
@@ -273,8 +286,8 @@ def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> Co
         claims=Claims(database, spec.worker_id, bells),
         runner=runner,
         bells=bells,
-        # Another file in the place of ours knows nothing of this worker: a new one must start.
-        displaced=lambda: lock.replaced() or database.inode() != inode,
+        unseen=lock.replaced,
+        unknown=lambda: database.inode() != inode,
     )
     worker.run()
     registry.recover(spec.worker_id)
