@@ -38,9 +38,9 @@ SINGLES = 2_000
 FAILURES = 5
 SENDERS = 2
 INSERT = """
-INSERT INTO job (batch_id, id, fingerprint, name, queue, priority, state, available_at, created_at,
+INSERT INTO job (batch_id, id, name, queue, priority, state, available_at, created_at,
                  payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from dispatcher_core import job
 from dispatcher_core.jsontext import dump
 from dispatcher_core.names import new_id
-from dispatcher_core.wire import JobMessage, job_fingerprint
+from dispatcher_core.wire import JobMessage
 
 INSERT = """
-INSERT INTO job (id, fingerprint, name, queue, priority, state, available_at, created_at, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+INSERT INTO job (id, name, queue, priority, state, available_at, created_at, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
 
 
@@ -35,14 +35,13 @@ def message(payload: dict[str, object]) -> JobMessage:
         delay=0.0,
         priority=0,
         trace=None,
-        fingerprint=job_fingerprint("noop", payload, "default"),
     )
 
 
 def raw_row(job: JobMessage, state: str = "queued") -> tuple[object, ...]:
     """The row that the queue would insert for a job."""
     return (
-        *(job.id, job.fingerprint, job.job, job.queue, job.priority, state, 1, 1),
+        *(job.id, job.job, job.queue, job.priority, state, 1, 1),
         dump(job.payload),
     )
 

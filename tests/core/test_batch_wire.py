@@ -13,7 +13,7 @@ from dispatcher_core.batch_wire import (
     decode_batch_status,
     encode_batch,
     encode_batch_status,
-    encode_item,
+    encode_items,
     with_items,
 )
 from dispatcher_core.jsontext import MAX_INTEGER
@@ -317,7 +317,7 @@ def test_items_can_be_encoded_one_by_one():
     jobs = [Job("a", {"text": '"jobs":[]}é'}), Job("b", delay=NOW + timedelta(seconds=5))]
     options = {"allow_failures": True, "then": Job("c", {"text": '"jobs":[]}'})}
     empty = encode_batch([], "mail", NOW, **options)
-    items = [encode_item(job, NOW) for job in jobs]
+    items = [encode_items([job], NOW) for job in jobs]
     assert with_items(empty, items) == encode_batch(jobs, "mail", NOW, **options)
     assert with_items(empty, []) == empty
 
@@ -358,7 +358,7 @@ def test_a_batch_is_plain_json():
 def test_a_delay_of_more_than_a_year_is_refused():
     """A moment that was near when the job was made may be too far when it is sent."""
     with pytest.raises(InvalidJob, match="more than a year"):
-        encode_item(Job("a", delay=NOW + timedelta(days=400)), NOW)
+        encode_items([Job("a", delay=NOW + timedelta(days=400))], NOW)
 
 
 @given(STATUSES)

@@ -16,7 +16,6 @@ import pytest
 
 from dispatcher_core import JobMessage, JobStatus
 from dispatcher_core.names import new_id
-from dispatcher_core.wire import job_fingerprint
 from dispatcher_local_queue import SQLiteQueue
 from dispatcher_local_queue.claims import Claim, Claims
 from dispatcher_local_queue.database import Database
@@ -55,7 +54,6 @@ def make_message(
         delay=delay,
         priority=priority,
         trace=trace,
-        fingerprint=job_fingerprint(job, known, queue),
     )
 
 

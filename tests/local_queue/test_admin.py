@@ -154,7 +154,7 @@ def test_a_failed_job_starts_anew(admin, jobs, claims, failed):
         *("progress_done", "progress_total", "unknown_since", "worker", "token", "doom"),
     ]
     assert {name: row[name] for name in cleared} == dict.fromkeys(cleared)
-    kept = ("seq", "payload", "fingerprint", "queue", "priority", "created_at")
+    kept = ("seq", "payload", "queue", "priority", "created_at")
     assert {name: row[name] for name in kept} == {name: before[name] for name in kept}
     assert row["available_at"] >= before["finished_at"]
     assert claims.claim(["default"]).attempt == 1
@@ -213,8 +213,8 @@ def test_all_failed_jobs_start_anew(admin, jobs, database, queue, failed):
     queue.cancel_job(others[1])
     with database.write() as connection:
         connection.executemany(
-            "INSERT INTO job (id, fingerprint, name, queue, priority, state, created_at, payload)"
-            " VALUES (?, x'', 'add', ?, 0, 'failed', 0, '{}')",
+            "INSERT INTO job (id, name, queue, priority, state, created_at, payload)"
+            " VALUES (?, 'add', ?, 0, 'failed', 0, '{}')",
             ((f"f{number}", "ab"[number % 2]) for number in range(1100)),
         )
     assert admin.retry_all("b") == 550

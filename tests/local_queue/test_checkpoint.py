@@ -38,7 +38,7 @@ number, claim = 0, None
 while True:
     id = f"{name}-{number}"
     queue.put(JobMessage(id=id, job="add", payload={"text": "x" * 2000}, queue="default",
-                         delay=0.0, priority=0, trace=None, fingerprint=b"same"))
+                         delay=0.0, priority=0, trace=None))
     os.write(1, f"put {id}\\n".encode())
     if claim is None:
         claim = claims.claim(["default"])

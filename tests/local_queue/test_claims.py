@@ -38,8 +38,8 @@ def many_jobs(database):
     ]
     with database.write() as connection:
         connection.executemany(
-            "INSERT INTO job (id, queue, priority, state, available_at, fingerprint, name,"
-            " created_at, payload, worker) VALUES (?, ?, ?, ?, ?, x'00', 'add', 0, '{}', 'w')",
+            "INSERT INTO job (id, queue, priority, state, available_at, name,"
+            " created_at, payload, worker) VALUES (?, ?, ?, ?, ?, 'add', 0, '{}', 'w')",
             rows,
         )
     with database.write() as connection:

@@ -21,7 +21,7 @@ ids, times, errors = [], [], []
 until = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < until:
     job = JobMessage(id=new_id(), job="add", payload={"text": "x" * 200}, queue="default",
-                     delay=0.0, priority=0, trace=None, fingerprint=b"same")
+                     delay=0.0, priority=0, trace=None)
     started = time.perf_counter()
     try:
         assert queue.put(job)

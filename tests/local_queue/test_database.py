@@ -22,8 +22,7 @@ from dispatcher_local_queue import SQLiteQueue
 print("here", flush=True)
 sys.stdin.readline()
 SQLiteQueue(sys.argv[1]).put(JobMessage(
-    id=sys.argv[2], job="add", payload={}, queue="default", delay=0.0, priority=0, trace=None,
-    fingerprint=b"same"))
+    id=sys.argv[2], job="add", payload={}, queue="default", delay=0.0, priority=0, trace=None))
 """
 
 OPEN_AS_SOMEBODY = """

@@ -32,7 +32,7 @@ kept = []
 
 def put(id):
     queue.put(JobMessage(id=id, job="add", payload={"text": "x" * 3000}, queue="default",
-                         delay=0.0, priority=0, trace=None, fingerprint=b"same"))
+                         delay=0.0, priority=0, trace=None))
     kept.append(id)
 
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -62,7 +62,7 @@ os.setgroups([])
 os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[2]))
 job = JobMessage(id="theirs", job="add", payload={}, queue="default", delay=0.0, priority=0,
-                 trace=None, fingerprint=b"same")
+                 trace=None)
 for _ in sys.stdin:
     try:
         print(queue.put(job), queue.find_job("theirs").state, flush=True)

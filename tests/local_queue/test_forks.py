@@ -25,7 +25,7 @@ counts = [0] * 8
 
 def put(name):
     new = queue.put(JobMessage(id=name, job="add", payload={}, queue="default", delay=0.0,
-                               priority=0, trace=None, fingerprint=b"same"))
+                               priority=0, trace=None))
     assert new and queue.find_job(name).state == "queued"
 
 def put_on(thread):
@@ -62,7 +62,7 @@ queue = SQLiteQueue(sys.argv[1])
 
 def put(name):
     queue.put(JobMessage(id=name, job="add", payload={}, queue="default", delay=0.0, priority=0,
-                         trace=None, fingerprint=b"same"))
+                         trace=None))
 
 put("parent")
 to_child, to_parent = os.pipe(), os.pipe()

@@ -20,8 +20,8 @@ def fill(database):
     def fill(number, state="succeeded", finished_at=0, payload="{}"):
         with database.write() as connection:
             connection.executemany(
-                "INSERT INTO job (id, fingerprint, name, queue, priority, state, created_at,"
-                " payload, finished_at) VALUES (?, x'', 'add', 'default', 0, ?, 0, ?, ?)",
+                "INSERT INTO job (id, name, queue, priority, state, created_at,"
+                " payload, finished_at) VALUES (?, 'add', 'default', 0, ?, 0, ?, ?)",
                 (
                     (f"{state}-{each}", state, payload, finished_at + each)
                     for each in range(number)

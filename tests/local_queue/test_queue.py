@@ -27,7 +27,7 @@ queue = SQLiteQueue(sys.argv[1])
 
 def put(name):
     queue.put(JobMessage(id=name, job="add", payload={}, queue="default", delay=0.0, priority=0,
-                         trace=None, fingerprint=b"same"))
+                         trace=None))
 
 put("parent")
 children = []
@@ -57,8 +57,7 @@ queue = SQLiteQueue(sys.argv[1])
 try:
     for number in range(1000):
         queue.put(JobMessage(id=f"job-{number}", job="add", payload={"text": "x" * 5000},
-                             queue="default", delay=0.0, priority=0, trace=None,
-                             fingerprint=b"same"))
+                             queue="default", delay=0.0, priority=0, trace=None))
 except QueueUnavailable as error:
     print(number, error)
 """
@@ -89,7 +88,9 @@ def test_what_was_put_is_kept(jobs, message) -> None:
     assert row["payload"] == '{"text":"ä\u2028\\u0000😀"}'
     assert row["priority"] == -100
     assert row["trace"] == f'{{"traceparent":"{trace["traceparent"]}"}}'
-    assert row["fingerprint"] == job.fingerprint
+    with pytest.raises(IdReused):
+        jobs.queue.put(replace(job, payload={"text": "ä"}))
+    assert jobs.queue.put(job) is False
 
 
 def test_a_job_is_put_once(queue, message) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from dispatcher_core.wire import JobMessage, job_fingerprint
+from dispatcher_core.wire import JobMessage
 
 __all__ = ["BACKOFF", "BROKEN_TRIES", "FLAKY_TRIES", "Plan", "make_plan"]
 
@@ -55,7 +55,6 @@ class Plan:
             delay=self.delay,
             priority=self.priority,
             trace=None,
-            fingerprint=job_fingerprint(self.job, self.payload, self.queue),
         )
 
 

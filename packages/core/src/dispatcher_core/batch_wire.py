@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, cast
+from typing import cast
 
 from .errors import RequestError
 from .fields import (
@@ -20,7 +20,7 @@ from .fields import (
 from .jobs import Job
 from .jsontext import dump
 from .status import BATCH_STATES, BatchState, BatchStatus
-from .wire import JobMessage, canonical, fingerprint, format_time, parse_time
+from .wire import JobMessage, fingerprint, format_time, parse_time
 
 __all__ = [
     "MAX_BATCH_BODY",
@@ -30,7 +30,7 @@ __all__ = [
     "decode_batch_status",
     "encode_batch",
     "encode_batch_status",
-    "encode_item",
+    "encode_items",
     "with_items",
 ]
 
@@ -57,7 +57,6 @@ class BatchMessage:
         then: the job to run when all succeeded (or ended, with ``allow_failures``).
         catch: the job to run at the first final failure.
         finally_: the job to run when nothing is pending any more.
-        fingerprint: what tells whether two messages with one id mean the same batch.
     """
 
     id: str
@@ -67,7 +66,13 @@ class BatchMessage:
     then: JobMessage | None
     catch: JobMessage | None
     finally_: JobMessage | None
-    fingerprint: bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What tells whether two messages with one id mean the same batch."""
+        callbacks = map(_triple, (self.then, self.catch, self.finally_))
+        items = list(map(_triple, self.jobs))
+        return fingerprint(["batch", self.should_batch, self.allow_failures, *callbacks, items])
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -113,23 +118,28 @@ def encode_batch(
         "catch": catch and _item(catch, now),
         "finally": finally_ and _item(finally_, now),
         "trace": None,
-        "jobs": [],  # stands last, where with_items() adds them
+        "jobs": [_item(job, now) for job in jobs],  # last, where with_items() adds them
     }
-    return with_items(dump(message).encode("utf-8"), [encode_item(job, now) for job in jobs])
+    return dump(message).encode("utf-8")
 
 
-def encode_item(job: Job, now: datetime) -> bytes:
-    """A job as it stands in the body of a batch.
+def encode_items(jobs: Sequence[Job], now: datetime) -> bytes:
+    """Jobs as they stand in the body of a batch, with commas between them.
 
     Args:
-        job: the job.
+        jobs: the jobs, in order.
         now: the time against which a ``datetime`` as delay is counted.
     """
-    return dump(_item(job, now)).encode("utf-8")
+    return dump([_item(job, now) for job in jobs])[1:-1].encode("utf-8")
 
 
 def with_items(body: bytes, items: Iterable[bytes]) -> bytes:
-    """The body of a batch without jobs, as :func:`encode_batch` makes it, with these in it."""
+    """The body of a batch without jobs, as :func:`encode_batch` makes it, with these in it.
+
+    Args:
+        body: the body.
+        items: what :func:`encode_items` made.
+    """
     parts = [part for item in items for part in (b",", item)]
     return b"".join((body.removesuffix(_END), *parts[1:], _END))
 
@@ -151,22 +161,21 @@ def decode_batch(id: str, body: bytes) -> BatchMessage:
     trace = read_trace(members.get("trace"))
     should_batch = read_flag(members.get("should_batch", True), "should_batch")
     allow_failures = read_flag(members.get("allow_failures", False), "allow_failures")
-    items = _read_items(members.get("jobs"), queue, trace)
+    jobs = _read_items(members.get("jobs"), queue, trace)
     given = [_read_callback(members.get(name), name, queue, trace) for name in _CALLBACKS]
-    callbacks = [item for item in given if item is not None]
+    callbacks = [job for job in given if job is not None]
     if callbacks and not should_batch:
         raise RequestError("only a batch has callbacks", "invalid-request")
-    _check_distinct([id, *(item.job.id for item in (*items, *callbacks))])
-    then, catch, finally_ = (None if item is None else item.job for item in given)
+    _check_distinct([id, *(job.id for job in (*jobs, *callbacks))])
+    then, catch, finally_ = given
     return BatchMessage(
         id=id,
-        jobs=tuple(item.job for item in items),
+        jobs=tuple(jobs),
         should_batch=should_batch,
         allow_failures=allow_failures,
         then=then,
         catch=catch,
         finally_=finally_,
-        fingerprint=_fingerprint(should_batch, allow_failures, given, items),
     )
 
 
@@ -230,30 +239,23 @@ def _item(job: Job, now: datetime) -> dict[str, object]:
     }
 
 
-class _Item(NamedTuple):
-    """A job as it was read, and the part that it has in the batch's fingerprint."""
-
-    job: JobMessage
-    text: str
-
-
-def _read_items(value: object, queue: str, trace: dict[str, str] | None) -> list[_Item]:
+def _read_items(value: object, queue: str, trace: dict[str, str] | None) -> list[JobMessage]:
     if not isinstance(value, list):
         raise RequestError('"jobs" must be a list', "invalid-request")
     if len(value) > MAX_BATCH_JOBS:
         raise RequestError(f"a batch has at most {MAX_BATCH_JOBS} jobs", "too-large")
-    items: list[_Item] = []
+    jobs: list[JobMessage] = []
     try:
         for item in value:
-            items.append(_read_item(item, queue, trace))
+            jobs.append(_read_item(item, queue, trace))
     except RequestError as error:
-        raise RequestError(f"jobs[{len(items)}]: {error}", error.code) from None
-    return items
+        raise RequestError(f"jobs[{len(jobs)}]: {error}", error.code) from None
+    return jobs
 
 
 def _read_callback(
     value: object, name: str, queue: str, trace: dict[str, str] | None
-) -> _Item | None:
+) -> JobMessage | None:
     if value is None:
         return None
     try:
@@ -262,39 +264,23 @@ def _read_callback(
         raise RequestError(f"{name}: {error}", error.code) from None
 
 
-def _read_item(value: object, queue: str, trace: dict[str, str] | None) -> _Item:
+def _read_item(value: object, queue: str, trace: dict[str, str] | None) -> JobMessage:
     members = read_members(value, "it", _ITEM_MEMBERS)
-    job = read_name(members.get("job"), "job")
-    payload = read_payload(members.get("payload", {}))
-    own = members.get("queue")
-    own_queue = queue if own is None else read_name(own, "queue")
-    text = canonical([job, payload, own_queue])
-    message = JobMessage(
+    own_queue = members.get("queue")
+    return JobMessage(
+        job=read_name(members.get("job"), "job"),
         id=read_id(members.get("id"), "id"),
-        job=job,
-        payload=payload,
-        queue=own_queue,
+        payload=read_payload(members.get("payload", {})),
+        queue=queue if own_queue is None else read_name(own_queue, "queue"),
         delay=read_delay(members.get("delay", 0)),
         priority=read_priority(members.get("priority", 0)),
         trace=trace,
-        fingerprint=fingerprint(text),
     )
-    return _Item(message, text)
 
 
-def _fingerprint(
-    should_batch: bool,
-    allow_failures: bool,
-    callbacks: Sequence[_Item | None],
-    items: Sequence[_Item],
-) -> bytes:
-    """The SHA-256 of ``["batch", should_batch, allow_failures, then, catch, finally, items]``.
-
-    Each job stands there as the triple of which its own fingerprint is made.
-    """
-    flags = map(canonical, ("batch", should_batch, allow_failures))
-    parts = [*flags, *("null" if item is None else item.text for item in callbacks)]
-    return fingerprint(f"[{','.join(parts)},[{','.join(item.text for item in items)}]]")
+def _triple(job: JobMessage | None) -> list[object] | None:
+    """The part that a job has in the fingerprint of its batch."""
+    return None if job is None else [job.job, job.payload, job.queue]
 
 
 def _check_distinct(ids: Sequence[str]) -> None:

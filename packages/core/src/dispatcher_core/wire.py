@@ -23,7 +23,6 @@ __all__ = [
     "MAX_JOB_BODY",
     "VERSION",
     "JobMessage",
-    "canonical",
     "decode_dispatch",
     "decode_status",
     "encode_dispatch",
@@ -53,7 +52,6 @@ class JobMessage:
         delay: seconds before it may start.
         priority: -100 to 100; higher ones start first.
         trace: the sender's trace context (W3C Trace Context), None without a valid one.
-        fingerprint: what tells whether two messages with one id mean the same job.
     """
 
     id: str
@@ -63,7 +61,11 @@ class JobMessage:
     delay: float
     priority: int
     trace: dict[str, str] | None
-    fingerprint: bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What tells whether two messages with one id mean the same job."""
+        return job_fingerprint(self.job, self.payload, self.queue)
 
 
 def job_fingerprint(job: str, payload: Mapping[str, object], queue: str) -> bytes:
@@ -71,17 +73,12 @@ def job_fingerprint(job: str, payload: Mapping[str, object], queue: str) -> byte
 
     Delay, priority and trace stay outside, since a second try may compute them anew.
     """
-    return fingerprint(canonical([job, payload, queue]))
+    return fingerprint([job, payload, queue])
 
 
-def canonical(value: object) -> str:
-    """The JSON text of which a fingerprint is made: ASCII, keys sorted, no blanks."""
-    return _CANONICAL.encode(value)
-
-
-def fingerprint(text: str) -> bytes:
-    """The SHA-256 of a canonical text."""
-    return hashlib.sha256(text.encode("ascii")).digest()
+def fingerprint(value: object) -> bytes:
+    """The SHA-256 of the value as canonical JSON text: ASCII, keys sorted, no blanks."""
+    return hashlib.sha256(_CANONICAL.encode(value).encode("ascii")).digest()
 
 
 def encode_dispatch(
@@ -119,18 +116,14 @@ def decode_dispatch(id: str, body: bytes) -> JobMessage:
             ``invalid-request`` with the member that is wrong.
     """
     members = read_object(body, "dispatch", _MEMBERS)
-    job = read_name(members.get("job"), "job")
-    queue = read_name(members.get("queue", "default"), "queue")
-    payload = read_payload(members.get("payload", {}))
     return JobMessage(
         id=id,
-        job=job,
-        payload=payload,
-        queue=queue,
+        job=read_name(members.get("job"), "job"),
+        payload=read_payload(members.get("payload", {})),
+        queue=read_name(members.get("queue", "default"), "queue"),
         delay=read_delay(members.get("delay", 0)),
         priority=read_priority(members.get("priority", 0)),
         trace=read_trace(members.get("trace")),
-        fingerprint=job_fingerprint(job, payload, queue),
     )
 
 

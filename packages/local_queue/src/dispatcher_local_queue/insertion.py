@@ -18,10 +18,10 @@ Row = tuple[*tuple[object, ...], str]
 """The values of :data:`_COLUMNS`; the payload comes last."""
 
 _COLUMNS = (
-    "id, fingerprint, name, queue, priority, state, available_at, created_at, batch_id,"
+    "id, name, queue, priority, state, available_at, created_at, batch_id,"
     " callback_delay, trace, payload"
 )
-_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TAKEN = """
 SELECT new.value FROM json_each(?) AS new
 WHERE EXISTS (SELECT 1 FROM job WHERE job.id = new.value AND job.seq <= ?)
@@ -43,7 +43,6 @@ def new_row(
     delay = math.ceil(job.delay * 1000)
     return (
         job.id,
-        job.fingerprint,
         job.job,
         job.queue,
         job.priority,

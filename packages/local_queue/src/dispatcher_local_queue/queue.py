@@ -1,5 +1,6 @@
 """The queue as the receiver sees it: put, find, cancel."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from sqlite3 import Connection, Cursor
@@ -8,7 +9,7 @@ from typing import Self
 from dispatcher_core.batch_wire import BatchMessage
 from dispatcher_core.errors import ConfigError, IdReused
 from dispatcher_core.status import BatchStatus, JobStatus
-from dispatcher_core.wire import JobMessage
+from dispatcher_core.wire import JobMessage, job_fingerprint
 
 from . import batches
 from .database import Database, now_ms
@@ -25,6 +26,7 @@ UPDATE job SET state = 'cancelled', cancel_requested = 1, finished_at = ?
 WHERE id = ? AND state IN ('queued', 'scheduled')
 RETURNING CASE WHEN callback_delay IS NULL THEN batch_id END
 """
+_MEANING = "SELECT name, payload, queue FROM job WHERE id = ?"
 _ASK_RUNNING = "UPDATE job SET cancel_requested = 1 WHERE id = ? AND state = 'running'"
 
 
@@ -176,8 +178,9 @@ class SQLiteQueue:
 
     def _fingerprint(self, id: str) -> bytes | None:
         with self._database.read() as connection:
-            row = connection.execute("SELECT fingerprint FROM job WHERE id = ?", (id,)).fetchone()
-        return row[0] if row else None
+            row = connection.execute(_MEANING, (id,)).fetchone()
+        # Few are asked for, so none is stored.
+        return row and job_fingerprint(row[0], json.loads(row[1]), row[2])
 
 
 def _find(connection: Connection, id: str) -> JobStatus | None:

@@ -9,7 +9,7 @@ from dispatcher_core.errors import QueueUnavailable
 from dispatcher_core.jobs import Job
 from dispatcher_core.names import derived_id
 from dispatcher_core.status import BatchStatus
-from dispatcher_core.wire import JobMessage, job_fingerprint
+from dispatcher_core.wire import JobMessage
 
 from .claims import Claim, Claims
 
@@ -71,14 +71,12 @@ class Reporter:
         return tuple(message.id for message in messages)
 
     def _message(self, job: Job, position: int, now: datetime) -> JobMessage:
-        payload, queue = dict(job.payload), job.queue or self._claim.queue
         return JobMessage(
             id=derived_id([self._claim.id, str(position)]),
             job=job.name,
-            payload=payload,
-            queue=queue,
+            payload=dict(job.payload),
+            queue=job.queue or self._claim.queue,
             delay=job.delay_seconds(now),
             priority=job.priority,
             trace=None,
-            fingerprint=job_fingerprint(job.name, payload, queue),
         )

@@ -2,7 +2,6 @@
 CREATE TABLE job (
     seq INTEGER PRIMARY KEY,             -- the order of arrival
     id TEXT NOT NULL UNIQUE,
-    fingerprint BLOB NOT NULL,
     name TEXT NOT NULL,
     queue TEXT NOT NULL,
     priority INTEGER NOT NULL,
