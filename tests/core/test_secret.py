@@ -1,15 +1,19 @@
 import os
 import pty
+import re
 import subprocess
 import sys
 
 import pytest
 
+from dispatcher_core.config import load_config
 from dispatcher_core.keys import signing_key
 from dispatcher_core.secret import new_secret
 
 KEY = "DISPATCHER_BACKEND_SECRET"
 OLD = "oldOldOLD1234567890abcdefXYZ"
+PREVIOUS = "DISPATCHER_BACKEND_PREVIOUS_SECRETS"
+OLDER, OLDEST = "olderOLDERolder1234567890abc", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def environment(**variables):
@@ -198,7 +202,9 @@ def test_beside_a_secret_file_no_secret_is_written(env_file):
 
 @pytest.mark.parametrize("key", ["APP_ENV", "DISPATCHER_ENV"])
 @pytest.mark.parametrize("place", ["environment", ".env"])
-@pytest.mark.parametrize("flags", [[], ["--show", "--no-replace"], ["--show", "--yes"]])
+@pytest.mark.parametrize(
+    "flags", [[], ["--show", "--no-replace"], ["--show", "--yes"], ["--rotate", "--yes"]]
+)
 def test_production_is_refused(env_file, key, place, flags):
     """In production nothing is changed and nothing shown, whatever the flags."""
     if place == ".env":
@@ -229,6 +235,8 @@ def test_a_local_environment_does_not_hide_production_in_the_file(env_file):
         ["--rotate-all"],
         ["surplus"],
         ["--no-replace"],
+        ["--rotate", "--no-replace"],
+        ["--rotate", "--no-replace", "--show"],
     ],
 )
 def test_wrong_usage_exits_2_and_changes_nothing(env_file, arguments):
@@ -239,6 +247,96 @@ def test_wrong_usage_exits_2_and_changes_nothing(env_file, arguments):
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("dispatcher: ")
     assert before == env_file.read_bytes()
+
+
+def test_rotating_keeps_the_secret_that_was_replaced(env_file):
+    """The new one goes where the old one was, the old one into a line of its own."""
+    with_old_value(env_file)
+    done = run(env_file.parent, "--rotate", "--yes", "--show")
+    new = done.stdout.strip()
+    assert done.returncode == 0
+    assert (len(new), new.isalnum()) == (64, True)
+    assert env_file.read_text() == (
+        f"# mine\nexport {KEY}='{new}' # keep\nOTHER=1\n{PREVIOUS}={OLD}\n"
+    )
+    assert new not in done.stderr
+    assert OLD not in done.stderr
+
+
+def test_rotating_adds_to_the_front_and_keeps_every_other_byte(env_file):
+    """Older secrets stay, each once; quotes, comments, order and line ends are kept."""
+    before = f'\ufeff# a\r\n export {PREVIOUS} = "{OLDER}, {OLD},{OLDEST},{OLDER}" # b\r\n\r\n'
+    env_file.write_bytes(f"{before}{KEY}='{OLD}'\r\nOTHER=ü".encode())
+    done = run(env_file.parent, "--rotate", "--yes", "--show", "--length", "32")
+    assert done.returncode == 0
+    after = before.replace(f"{OLDER}, {OLD},{OLDEST},{OLDER}", f"{OLD},{OLDER},{OLDEST}")
+    assert env_file.read_bytes() == f"{after}{KEY}='{done.stdout.strip()}'\r\nOTHER=ü".encode()
+
+
+def test_what_is_rotated_can_be_loaded(env_file):
+    """Two rotations leave a file whose newest secret signs and whose others are accepted."""
+    with_old_value(env_file)
+    shown = [run(env_file.parent, "--rotate", "--yes", "--show").stdout.strip() for _ in range(2)]
+    config = load_config({}, {}, env_file.parent)
+    assert (shown[1], (shown[0], OLD)) == (config.secret, config.previous_secrets)
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 1), (b"\x04", 1)])
+def test_rotating_asks_on_a_terminal(env_file, answer, code):
+    """The question says that the secret before goes on being accepted; only yes rotates."""
+    with_old_value(env_file)
+    before = env_file.read_bytes()
+    returned, errors = run_on_terminal(env_file.parent, answer, "--rotate")
+    assert code == returned
+    assert "goes on being accepted" in errors
+    assert "Rotate them? [y/N]" in errors
+    assert (before == env_file.read_bytes()) == (code == 1)
+
+
+def test_rotating_without_a_terminal_wants_yes(env_file):
+    """Nobody can be asked: nothing is changed, and the way out is named."""
+    with_old_value(env_file)
+    before = env_file.read_bytes()
+    done = run(env_file.parent, "--rotate", "--show")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--yes" in done.stderr
+    assert before == env_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("OTHER=1\n", f"has no {KEY} to keep: make the first one without --rotate"),
+        (f"{KEY}=\n{PREVIOUS}={OLDER}\n", f"has no {KEY} to keep"),
+        (f"{KEY}_FILE=key\n", f"{KEY}_FILE in line 1, and .*: add that file's content to"),
+        (
+            f"{KEY}={OLD}\n{PREVIOUS}_FILE=keys\n",
+            f"{PREVIOUS}_FILE in line 2, and .*: add the value",
+        ),
+        (f"{KEY}=secret\n", f"line 1: {KEY} cannot be kept: "),
+        (f"{KEY}={OLD},{OLDER}\n", f"line 1: {KEY} cannot be kept: "),
+        (f"{KEY}={OLD}\n{PREVIOUS}={OLDER},short\n", f"line 2: {PREVIOUS} cannot be kept: "),
+    ],
+)
+def test_what_cannot_be_rotated_is_refused(env_file, content, problem):
+    """It changes nothing, and says what to do: in place of a file that no receiver could load."""
+    env_file.write_text(content)
+    done = run(env_file.parent, "--rotate", "--yes", "--show")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search(problem, done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+    assert OLD not in done.stderr
+    assert content == env_file.read_text()
+
+
+@pytest.mark.parametrize("key", [KEY, f"{KEY}_FILE", PREVIOUS, f"{PREVIOUS}_FILE"])
+def test_rotating_warns_of_what_the_environment_sets(env_file, key):
+    """Either variable, in either form, would hide what was written."""
+    with_old_value(env_file)
+    done = run(env_file.parent, "--rotate", "--yes", **{key: OLDER})
+    assert done.returncode == 0
+    assert f"warning: the environment sets {key}," in done.stderr
+    assert OLDER not in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"\xff\n", b'DISPATCHER_TIMEOUT="open\n'])
