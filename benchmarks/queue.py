@@ -22,6 +22,8 @@ from benchmarks.cases import INSERT, message, messages, raw_database, raw_row
 from benchmarks.measuring import ROUNDS, Table, folder, medians, per_second, percentile
 from benchmarks.peers import PEERS
 
+from dispatcher_core.batch_wire import BatchMessage
+from dispatcher_core.names import new_id
 from dispatcher_core.wire import JobMessage
 from dispatcher_local_queue import SQLiteQueue
 from dispatcher_local_queue.claims import Claims
@@ -48,6 +50,36 @@ def part_enqueue(table: Table) -> None:
     table.row("put, eight threads", f"{shared:,.0f}/s")
     table.ratio("put / raw", single / alone, least=0.8)
     table.ratio("eight threads / one", shared / single, least=5.0 if commit > 0.8 else 2.0)
+
+
+def part_slow_flush(table: Table) -> None:
+    """The same where the disk takes a millisecond longer for each flush."""
+    with folder() as place:
+        library = place / "slow_flush.so"
+        source = ROOT / "benchmarks" / "slow_flush.c"
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        slow = {"LD_PRELOAD": str(library), "SLOW_FLUSH_US": "1000"}
+        command = [sys.executable, ROOT / "benchmarks" / "queue.py", "enqueue"]
+        print("\nwith each flush slowed by 1 ms", flush=True)
+        result = subprocess.run(command, env={**os.environ, **slow}, check=False)
+    if result.returncode:
+        table.missed.append("with slow flushes, see above")
+
+
+def part_thousand(table: Table) -> None:
+    """A thousand jobs in one call, and a thousand rows in one raw transaction."""
+    table.title("1,000 jobs in one call (synchronous=FULL)")
+    with folder() as place:
+        raw = raw_database(place / "raw.sqlite3")
+        queue = SQLiteQueue(place / "queue.sqlite3")
+        inserted, put = medians(
+            lambda: raw_thousand_rate(raw, messages(1000)),
+            lambda: put_thousand_rate(queue, set_of(messages(1000))),
+            rounds=4 * ROUNDS,
+        )
+    table.row("raw executemany and commit", f"{inserted:,.0f} jobs/s")
+    table.row("put_batch", f"{put:,.0f} jobs/s")
+    table.ratio("put_batch / executemany", put / inserted, least=0.6)
 
 
 def part_running(table: Table) -> None:
@@ -87,14 +119,14 @@ def part_claims(table: Table) -> None:
 
 
 def part_contention(table: Table) -> None:
-    """Four claiming processes together, for at least three seconds."""
-    table.title("four processes that put, claim and end (each its own loop)")
+    """Four claiming processes together, for four seconds."""
+    table.title("four processes that end jobs and claim the next, each in a loop")
     with folder() as place:
         one = loops(place / "one", 1)
         four = loops(place / "four", 4)
     alone, together = sum(one.counts), sum(four.counts)
-    table.row("one process", f"{alone / one.seconds:,.0f} cycles/s")
-    table.row("four processes together", f"{together / four.seconds:,.0f} cycles/s")
+    table.row("one process", f"{alone / one.seconds:,.0f} jobs/s")
+    table.row("four processes together", f"{together / four.seconds:,.0f} jobs/s")
     table.ratio("four / one", (together / four.seconds) / (alone / one.seconds), least=0.9)
     table.ratio("slowest / fastest", min(four.counts) / max(four.counts), least=0.7)
     longest = max(four.longest) * 1000
@@ -152,6 +184,36 @@ def raw_rate(connection: sqlite3.Connection, jobs: list[JobMessage]) -> float:
     return per_second(len(rows), lambda: [connection.execute(INSERT, row) for row in rows])
 
 
+def raw_thousand_rate(connection: sqlite3.Connection, jobs: list[JobMessage]) -> float:
+    """Rows a second that plain SQLite inserts with one commit."""
+    rows = [raw_row(job) for job in jobs]
+
+    def insert() -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(INSERT, rows)
+        connection.execute("COMMIT")
+
+    return per_second(len(rows), insert)
+
+
+def set_of(jobs: list[JobMessage]) -> BatchMessage:
+    """The jobs as they come in one request that makes no batch of them."""
+    return BatchMessage(
+        id=new_id(),
+        jobs=tuple(jobs),
+        should_batch=False,
+        allow_failures=False,
+        then=None,
+        catch=None,
+        finally_=None,
+    )
+
+
+def put_thousand_rate(queue: SQLiteQueue, jobs: BatchMessage) -> float:
+    """Jobs a second that one call puts."""
+    return per_second(len(jobs.jobs), lambda: queue.put_batch(jobs))
+
+
 def put_all(queue: SQLiteQueue, jobs: list[JobMessage]) -> None:
     """Put one job after the other."""
     for job in jobs:
@@ -183,13 +245,7 @@ def threads_rate(queue: SQLiteQueue, jobs: list[JobMessage], count: int) -> floa
 
 def claims_among(path: Path, state: str, count: int) -> Callable[[], float]:
     """A measure of one end-and-claim, in microseconds, among so many other jobs."""
-    SQLiteQueue(path).find_job("nothing")
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("BEGIN")
-    rows = (raw_row(message({"number": n, "text": "x" * 170}), state) for n in range(count))
-    connection.executemany(INSERT, rows)
-    connection.execute("COMMIT")
-    connection.close()
+    fill(path, state, count)
     queue = SQLiteQueue(path)
     database = Database(path, durable=False)
     claims = Claims(database, "benchmark", Bells(database.files))
@@ -209,11 +265,22 @@ def claims_among(path: Path, state: str, count: int) -> Callable[[], float]:
     return measure
 
 
+def fill(path: Path, state: str, count: int) -> None:
+    """Make a queue's file with so many jobs."""
+    SQLiteQueue(path).find_job("nothing")
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN")
+    rows = (raw_row(message({"number": n, "text": "x" * 170}), state) for n in range(count))
+    connection.executemany(INSERT, rows)
+    connection.execute("COMMIT")
+    connection.close()
+
+
 class loops:  # noqa: N801
-    """Processes that put, claim and end for a while, and how each fared."""
+    """Processes that end jobs and claim the next for a while, and how each fared."""
 
     def __init__(self, path: Path, processes: int, seconds: float = 4.0) -> None:
-        SQLiteQueue(path).find_job("nothing")
+        fill(path, "queued", 100_000)
         command = [sys.executable, "-m", "benchmarks.loop", path, str(seconds)]
         running = [
             subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(processes)

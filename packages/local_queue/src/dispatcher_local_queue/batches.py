@@ -138,25 +138,38 @@ def find(connection: sqlite3.Connection, id: str) -> BatchStatus | None:
     return _Batch.found(row).status(each for (each,) in failed)
 
 
-def accepted(connection: sqlite3.Connection, batch: BatchMessage) -> tuple[str, ...] | None:
+def accepted(
+    connection: sqlite3.Connection, id: str, fingerprint: bytes
+) -> tuple[str, ...] | None:
     """The ids of the jobs that were accepted for this very batch, None where it is new.
 
     Raises:
         IdReused: its id belongs to something else.
     """
-    row = connection.execute(_ACCEPTED, (batch.id,)).fetchone()
-    if row is not None and row[0] == batch.fingerprint:
+    row = connection.execute(_ACCEPTED, (id,)).fetchone()
+    if row is not None and row[0] == fingerprint:
         return tuple(json.loads(row[1]))
-    job = connection.execute("SELECT 1 FROM job WHERE id = ?", (batch.id,)).fetchone()
+    job = connection.execute("SELECT 1 FROM job WHERE id = ?", (id,)).fetchone()
     if row is not None or job is not None:
-        raise IdReused(batch.id)
+        raise IdReused(id)
     return None
 
 
 def insert(
-    connection: sqlite3.Connection, batch: BatchMessage, rows: Sequence[Row], now: int
+    connection: sqlite3.Connection,
+    batch: BatchMessage,
+    fingerprint: bytes,
+    rows: Sequence[Row],
+    now: int,
 ) -> set[str]:
     """Insert a new batch with the rows of its jobs and callbacks, or a set of single jobs.
+
+    Args:
+        connection: in a write transaction.
+        batch: the batch.
+        fingerprint: that of the batch, which takes long to compute: not while others wait.
+        rows: the rows of its jobs and callbacks.
+        now: the time, in milliseconds since 1970.
 
     Returns:
         The queues of callbacks that are due at once, since the batch has no jobs.
@@ -166,7 +179,7 @@ def insert(
     """
     insert_all(connection, rows)
     ids = json.dumps(batch.ids)
-    connection.execute(_ACCEPT, (batch.id, batch.fingerprint, ids, now))
+    connection.execute(_ACCEPT, (batch.id, fingerprint, ids, now))
     if not batch.should_batch:
         return set()
     total = len(batch.jobs)

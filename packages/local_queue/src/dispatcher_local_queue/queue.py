@@ -104,16 +104,16 @@ class SQLiteQueue:
             IdReused: its id, or that of a job or callback, belongs to something else.
             QueueUnavailable: it could not be kept, for now.
         """
-        now = now_ms()
+        now, fingerprint = now_ms(), batch.fingerprint
         batch_id = batch.id if batch.should_batch else None
         rows = [new_row(job, now, batch_id=batch_id) for job in batch.jobs]
         callbacks = batch.callbacks.values()
         rows += [new_row(job, now, batch_id=batch_id, callback=True) for job in callbacks]
         with self._database.write(pages_of(rows)) as connection:
-            known = batches.accepted(connection, batch)
+            known = batches.accepted(connection, batch.id, fingerprint)
             if known is not None:
                 return known
-            woken = batches.insert(connection, batch, rows, now)
+            woken = batches.insert(connection, batch, fingerprint, rows, now)
         self._wake(woken.union(job.queue for job in batch.jobs))
         return None
 
