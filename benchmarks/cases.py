@@ -46,11 +46,17 @@ def raw_row(job: JobMessage, state: str = "queued") -> tuple[object, ...]:
     )
 
 
-def raw_database(path: Path, *, durable: bool = True) -> sqlite3.Connection:
-    """A database with the schema, the indexes and the pragmas of the queue."""
+def raw_database(path: Path) -> sqlite3.Connection:
+    """A new database with the schema, the indexes and the pragmas of the queue."""
+    connection = raw_connection(path)
+    connection.executescript((files("dispatcher_local_queue") / "schema.sql").read_text())
+    return connection
+
+
+def raw_connection(path: Path) -> sqlite3.Connection:
+    """A connection with the pragmas of the queue."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+    connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA temp_store=MEMORY")
-    connection.executescript((files("dispatcher_local_queue") / "schema.sql").read_text())
     return connection
