@@ -43,6 +43,8 @@ class Config:
         modules: modules whose ``@job``s may run.
         aliases: more job names, and what they call.
         queue_url: the queue; its scheme names the plugin. SQLite paths are absolute here.
+        max_queued: how many jobs may wait before the receiver refuses more, at least 1; None
+            for no limit. A callback counts once it is due.
         sender: the plugin that sends.
         timeout: for one try of a call.
         deadline: for a call with all its tries.
@@ -63,6 +65,7 @@ class Config:
     modules: Sequence[str] = ()
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     queue_url: str = DEFAULT_QUEUE_URL
+    max_queued: int | None = None
     sender: str = "urllib"
     timeout: float = 5.0
     deadline: float = 15.0

@@ -20,6 +20,13 @@ TRIES = 5
 _FIRST_PAUSE = 0.5
 _MOST_PAUSE = 5.0
 
+# What to do about a failure of the sender; the others say it themselves.
+_ADVICE = {
+    "unreachable": "check that the backend runs and that its URL is right",
+    "timeout": "check that the backend runs, or give it more seconds with DISPATCHER_TIMEOUT",
+    "bad-answer": "check that the backend's URL is the one where its receiver is mounted",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -123,10 +130,10 @@ class Delivery:
             tried += 1
             outcome = self._try(call, min(self._timeout, end - self.clock.monotonic()))
             if tried >= self._tries or not _may_pass(outcome):
-                return _settled(outcome, tried)
+                return _settled(outcome, tried, call)
             pause = self._pause(outcome, tried)
             if self.clock.monotonic() + pause >= end:
-                return _settled(outcome, tried)
+                return _settled(outcome, tried, call)
             self.clock.sleep(pause)
 
     def _try(self, call: Call, timeout: float) -> Response | SendFailed:
@@ -167,11 +174,21 @@ def _may_pass(outcome: Response | SendFailed) -> bool:
     return outcome.status in RETRYABLE
 
 
-def _settled(outcome: Response | SendFailed, tried: int) -> Response:
+def _settled(outcome: Response | SendFailed, tried: int, call: Call) -> Response:
     if isinstance(outcome, Response):
         return outcome
-    if tried == 1:
+    text = _told(outcome, tried, call)
+    if text == str(outcome):
         raise outcome
-    raise SendFailed(
-        f"{outcome} (tried {tried} times)", outcome.code, retryable=outcome.retryable
-    ) from outcome
+    raise SendFailed(text, outcome.code, retryable=outcome.retryable) from outcome
+
+
+def _told(error: SendFailed, tried: int, call: Call) -> str:
+    """What happened, how often, and what to do."""
+    text = f"{error} (tried {tried} times)" if tried > 1 else str(error)
+    advice = _ADVICE.get(error.code)
+    if advice is None:
+        return text
+    # The backend may have it all the same: under this id it stays one job, or one batch.
+    again = ", then send it again with the same id" if call.method == "POST" else ""
+    return f"{text}: {advice}{again}"

@@ -43,13 +43,7 @@ def load(data: bytes) -> object:
     except UnicodeDecodeError as error:
         raise ValueError(f"the text is not UTF-8 (byte {error.start})") from None
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_number,
-            parse_constant=_constant,
-        )
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"the text is not JSON: {error}") from None
     except RecursionError:
@@ -175,3 +169,11 @@ def _number(digits: str) -> float:
 
 def _constant(word: str) -> object:
     raise ValueError(f"{word} is not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_integer,
+    parse_float=_number,
+    parse_constant=_constant,
+)

@@ -30,6 +30,7 @@ __all__ = [
     "seconds",
     "secret",
     "secrets",
+    "whole_number",
 ]
 
 Value = TypeVar("Value")
@@ -103,6 +104,22 @@ def seconds(least: float, most: float, wanted: str) -> Callable[[object], float]
         ):
             raise ValueError(f"must be {wanted}, not {value!r}")
         return float(number)
+
+    return parse
+
+
+def whole_number(least: int, most: int) -> Callable[[object], int]:
+    """A parser of whole numbers from ``least`` to ``most``."""
+
+    def parse(value: object) -> int:
+        number = value
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value.strip()):
+            number = int(value)
+        if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
+            raise ValueError(
+                f"must be a whole number of at least {least} and at most {most}, not {value!r}"
+            )
+        return number
 
     return parse
 

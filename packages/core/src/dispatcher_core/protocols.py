@@ -122,3 +122,15 @@ class Queue(Protocol):
         Raises:
             QueueUnavailable: the queue could not be read, for now.
         """
+
+    def waiting(self, limit: int) -> int:
+        """How many jobs wait, queued or scheduled, counted no further than the limit.
+
+        A callback waits once it is due. Jobs whose put has returned are counted.
+
+        Args:
+            limit: where to stop counting, at least 0; the cost must not grow beyond it.
+
+        Raises:
+            QueueUnavailable: the queue could not be read, for now.
+        """

@@ -21,6 +21,7 @@ __all__ = [
 DEFAULT_QUEUE_URL = "sqlite:///dispatcher.sqlite3"
 
 _DAY = 86400
+_BILLION = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,14 @@ _ALL = (
         queue_url,
         f'"{DEFAULT_QUEUE_URL}"',
         "The backend's queue; a relative path starts at the folder of this file.",
+    ),
+    Setting(
+        "max_queued",
+        "DISPATCHER_MAX_QUEUED",
+        parsing.whole_number(1, _BILLION),
+        "100000",
+        "How many jobs may wait before the receiver refuses more (429); no limit if not set.",
+        optional=True,
     ),
     Setting(
         "sender",

@@ -9,10 +9,12 @@ from ..names import new_id
 from ..protocols import Queue
 from ..wire import JobMessage, decode_status, encode_status
 from .batch_conformance import BATCH_CHECKS
-from .samples import job_message, sample_job
+from .samples import batch_message, job_message, sample_job
 from .threads import THREADS, in_threads
 
 __all__ = ["check_queue"]
+
+_MANY = 10**9
 
 
 def check_queue(factory: Callable[[], Queue]) -> None:
@@ -36,6 +38,7 @@ def check_queue(factory: Callable[[], Queue]) -> None:
         _takes_a_job_once_from_many_threads,
         _keeps_the_jobs_of_many_threads,
         _counts_workers,
+        _counts_waiting_jobs,
         *BATCH_CHECKS,
     ):
         check(queue)
@@ -125,3 +128,19 @@ def _keeps_the_jobs_of_many_threads(queue: Queue) -> None:
 def _counts_workers(queue: Queue) -> None:
     workers = queue.workers()
     assert workers is None or workers >= 0, "workers() must be a number, or None"
+
+
+def _counts_waiting_jobs(queue: Queue) -> None:
+    before = queue.waiting(_MANY)
+    soon, later = _job(), _job(delay=3600)
+    queue.put(soon)
+    queue.put(later)
+    assert queue.waiting(_MANY) == before + 2, "waiting() must count queued and scheduled jobs"
+    queue.put_batch(batch_message([sample_job(1), sample_job(2)], then=sample_job(3)))
+    assert queue.waiting(_MANY) == before + 4, "waiting() must count no callback that is not due"
+    queue.put_batch(batch_message([], then=sample_job(3), finally_=sample_job(4, delay=3600)))
+    assert queue.waiting(_MANY) == before + 6, "waiting() must count callbacks that are due"
+    queue.cancel_job(soon.id)
+    assert queue.waiting(_MANY) == before + 5, "waiting() must count no job that is finished"
+    for limit in (0, 1, before + 4):
+        assert queue.waiting(limit) == limit, "waiting() must count no further than its limit"

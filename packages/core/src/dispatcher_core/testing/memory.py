@@ -22,7 +22,7 @@ class MemoryQueue:
     """A queue that lasts as long as its process, for tests: no worker takes jobs from it.
 
     Args:
-        max_jobs: how many jobs may wait; None for no limit.
+        max_jobs: how many jobs may wait, callbacks that are not due apart; None for no limit.
         now: the time, aware.
     """
 
@@ -87,7 +87,7 @@ class MemoryQueue:
             for job in new:
                 if job.id in self._fingerprints:
                     raise IdReused(job.id)
-            self._check_room(len(new))
+            self._check_room(len(batch.jobs))
             self._keep_batch(batch)
             return None
 
@@ -123,6 +123,11 @@ class MemoryQueue:
         """None: nobody works on these jobs."""
         return
 
+    def waiting(self, limit: int) -> int:
+        """How many jobs wait, counted no further than the limit; callbacks once they are due."""
+        with self._lock:
+            return min(limit, self._count_waiting())
+
     def set_status(self, status: JobStatus) -> None:
         """Make this the status of its job, as a worker would; the job need not be known.
 
@@ -144,11 +149,18 @@ class MemoryQueue:
         return known is not None
 
     def _check_room(self, count: int) -> None:
-        waiting = sum(
-            status.state in ("queued", "scheduled") for status in self._statuses.values()
-        )
-        if self._max_jobs is not None and waiting + count > self._max_jobs:
+        if self._max_jobs is None:
+            return
+        waiting = self._count_waiting()
+        if waiting + count > self._max_jobs:
             raise QueueFull(f"{waiting} jobs wait already")
+
+    def _count_waiting(self) -> int:
+        # Only a callback that is not due has no time.
+        return sum(
+            status.state in ("queued", "scheduled") and status.available_at is not None
+            for status in self._statuses.values()
+        )
 
     def _keep(self, job: JobMessage, batch_id: str | None) -> None:
         self._fingerprints[job.id] = job.fingerprint
