@@ -4,8 +4,10 @@ Versions of tools are named in ``requirements-dev.txt`` and nowhere else.
 """
 
 import json
+import os
 import re
 import shutil
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -19,6 +21,8 @@ ADAPTERS = sorted({path.parent.name for path in ROOT.glob("packages/*/pyproject.
 PACKAGES = [CORE, *ADAPTERS]
 PYTHONS = nox.project.python_versions(nox.project.load_toml("packages/core/pyproject.toml"))
 DEVELOPMENT = ROOT / "requirements-dev.txt"
+# The Python that runs nox, or the newest that atheris has a wheel for.
+FUZZED = None if sys.version_info < (3, 14) else "3.13"
 
 NEEDS_NOTHING = """\
 from importlib.metadata import requires
@@ -116,6 +120,48 @@ def batches(session: nox.Session) -> None:
     session.install("-q", "-r", str(DEVELOPMENT))
     tests = session.posargs or ["tests/local_queue/test_batches_under_kills.py"]
     session.run("pytest", "-q", "-rP", *tests, env={"BATCH_ROUNDS": "20"})
+
+
+@nox.session(reuse_venv=True)
+def kills(session: nox.Session) -> None:
+    """Kill the receiver's processes under 10,000 dispatches, and look for each; about 30 s."""
+    session.install("-q", "-r", str(DEVELOPMENT))
+    with session.chdir("tests"):
+        session.run("python", "-m", "delivery", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def servers(session: nox.Session) -> None:
+    """Try the receiver under every server and framework, and behind nginx if it is installed."""
+    session.install("-q", "-r", str(DEVELOPMENT), "-r", "tests/servers/requirements.txt")
+    if shutil.which("nginx", path=f"{os.defpath}:/usr/sbin") is None:
+        session.warn("nginx is not installed: its tests are skipped")
+    options = ["-q", "-n", "auto", "-rs", "tests/servers", *session.posargs]
+    session.run("pytest", *options, env={"SERVERS": "all"})
+
+
+@nox.session(python=FUZZED, reuse_venv=True)
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the reading of messages and the verifying of signatures with atheris; 2 min."""
+    needed = ("-r", "tests/fuzz/requirements.txt", "-e", f"packages/{CORE}")
+    session.install("-q", "--only-binary", "atheris", *needed)
+    with session.chdir("tests"):
+        session.run("python", "-B", "-m", "fuzz", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def clients(session: nox.Session) -> None:
+    """Run the clients of docs/protocol.md, in other languages, where these are installed."""
+    session.install("-q", "-r", str(DEVELOPMENT))
+    folder = new_folder(session, "node")
+    if shutil.which("npm"):
+        options = ["--no-audit", "--no-fund", "--cache", str(folder / "cache")]
+        npm = ["npm", "install", *options, "--prefix", str(folder), "standardwebhooks@^1"]
+        session.run(*npm, external=True, silent=True)
+    else:
+        session.warn("npm is not installed: the client in JavaScript is skipped")
+    env = {"NODE_MODULES": str(folder / "node_modules")}
+    session.run("pytest", "-q", "-rs", "tests/protocol", *session.posargs, env=env)
 
 
 def requirement(name: str) -> str:

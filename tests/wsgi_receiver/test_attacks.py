@@ -1,21 +1,28 @@
 """Attacks on a receiver: each is refused, and nothing of it reaches the queue."""
 
 import base64
+import hmac
 import io
 import json
 import logging
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from hmac import compare_digest
 
 import pytest
 
 from dispatcher_core.aliases import AliasRegistry
-from dispatcher_core.signing import Signer
+from dispatcher_core.signing import TOLERANCE, Signer
 from dispatcher_core.wire import parse_time
+from dispatcher_local_queue import SQLiteQueue
+from dispatcher_local_queue.maintenance import LEAST_RETENTION
 
 BODY = b'{"type":"dispatch","job":"send-mail","payload":{"to":"ann"},"queue":"mails","delay":60}'
 FORGED = (401, "bad-signature")
 MALFORMED = (400, "malformed")
 INVALID = (422, "invalid-request")
+SECRETS = ["A1b2" * 16, "B2c3" * 16, "C3d4" * 16]
 
 
 class Unread:
@@ -529,3 +536,47 @@ def test_a_signed_request_reads_no_more_than_its_body(client):
     )
     assert reply.status == 202
     assert stream.read() == b"POST /dispatch HTTP/1.1"
+
+
+def test_every_signature_is_compared_in_full(make_client, queue, now, monkeypatch):
+    """Neither a match nor a mismatch is told by the time it takes: nothing is left out."""
+    compared = []
+
+    def compare(left, right):
+        compared.append((type(left), type(right)))
+        return compare_digest(left, right)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    client = make_client(queue, signer=Signer(SECRETS[0], SECRETS[1:]))
+    client.signer = Signer(SECRETS[0])
+    other = Signer("n3wN3wN3wN3wN3wN3wN3wN3wN3wN3w").sign("job-1", now, BODY)
+    good = client.headers("job-1", BODY)["HTTP_WEBHOOK_SIGNATURE"]
+    for signatures, status in ((f"{good} {other}", 202), (f"{other} {other}", 401)):
+        compared.clear()
+        assert client.post(BODY, environ={"HTTP_WEBHOOK_SIGNATURE": signatures}).status == status
+        assert compared == [(bytes, bytes)] * 2 * len(SECRETS)
+
+
+def test_a_replay_after_pruning(make_client, now, tmp_path):
+    """When the record of a job may be pruned at last, its request is too old to be repeated."""
+    assert LEAST_RETENTION > 2 * TOLERANCE
+    storage = SQLiteQueue(tmp_path / "queue.sqlite3")
+    client = make_client(storage)
+    ahead = client.headers("job-1", BODY, now + TOLERANCE)
+    assert client.call("POST", "/dispatch", BODY, ahead).status == 202
+    assert client.ask("DELETE", "/jobs/job-1").json["state"] == "cancelled"
+    with closing(sqlite3.connect(tmp_path / "queue.sqlite3")) as database, database:
+        database.execute("DELETE FROM job")
+    later = make_client(storage, clock=lambda: now + LEAST_RETENTION)
+    reply = later.call("POST", "/dispatch", BODY, ahead)
+    assert reply.refusal == (401, "timestamp-out-of-range")
+    assert storage.find_job("job-1") is None
+    storage.close()
+
+
+def test_a_request_without_a_secret_changes_nothing(client, queue):
+    """What is not signed neither reads nor cancels a job, though it knows the id."""
+    client.post(BODY)
+    for method, path in [("GET", "/jobs/job-1"), ("DELETE", "/jobs/job-1"), ("GET", "/ping")]:
+        assert client.call(method, path).refusal == FORGED
+    assert queue.find_job("job-1").state == "scheduled"

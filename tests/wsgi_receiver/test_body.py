@@ -1,16 +1,26 @@
 """What kind of body, how long, and the bytes."""
 
 import io
+import socket
 
 import pytest
 
 from dispatcher_wsgi_receiver.body import (
+    announces_body,
     body_length,
+    body_seconds,
     check_media_type,
     check_no_body,
+    client_socket,
     read_body,
 )
 from dispatcher_wsgi_receiver.problems import Refusal
+from dispatcher_wsgi_receiver.watchdog import Deadline
+
+
+def unwatched() -> Deadline:
+    """A deadline that never passes."""
+    return Deadline(0.0)
 
 
 class Trickle:
@@ -140,14 +150,14 @@ def test_a_body_where_none_belongs(environ, code):
 def test_a_body_in_pieces_is_put_together():
     """A stream may give less than asked; no more is asked of it than is missing."""
     stream = Trickle(b"abcdef")
-    assert read_body(stream, 5) == b"abcde"
+    assert read_body(stream, 5, unwatched()) == b"abcde"
     assert stream.asked == [5, 4, 3, 2, 1]
 
 
 def test_a_body_is_not_read_beyond_its_length():
     """What follows the body stays in the stream."""
     stream = io.BytesIO(b"abcdef")
-    assert read_body(stream, 4) == b"abcd"
+    assert read_body(stream, 4, unwatched()) == b"abcd"
     assert stream.read() == b"ef"
 
 
@@ -155,5 +165,72 @@ def test_a_body_is_not_read_beyond_its_length():
 def test_a_body_that_ends_short_is_refused(stream):
     """A body that ends, or whose connection breaks, before its length is malformed."""
     with pytest.raises(Refusal) as caught:
-        read_body(stream, 4)
+        read_body(stream, 4, unwatched())
     assert caught.value.code == "malformed"
+
+
+class Late:
+    """A stream whose socket ran into a timeout of the server's."""
+
+    def read(self, size: int, /) -> bytes:
+        """Nothing."""
+        raise TimeoutError
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO(), io.BytesIO(b"abc"), Trickle(b"abc")])
+def test_a_body_that_ends_with_its_deadline_is_late(stream):
+    """What is missing when the deadline has passed is told from what the client left out."""
+    with pytest.raises(Refusal) as caught:
+        read_body(stream, 4, Deadline(0.0, passed=True))
+    assert caught.value.code == "timeout"
+
+
+def test_a_body_that_comes_with_its_deadline_is_taken():
+    """A body that is whole when the deadline passes is not refused for that."""
+    assert read_body(io.BytesIO(b"abcd"), 4, Deadline(0.0, passed=True)) == b"abcd"
+
+
+def test_a_timeout_of_the_server_is_a_late_body():
+    """A server that itself gives up waiting ends the request as the deadline does."""
+    with pytest.raises(Refusal) as caught:
+        read_body(Late(), 4, unwatched())
+    assert caught.value.code == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("length", "seconds"), [(1, 10.0), (256 * 1024, 11.0), (1024 * 1024, 14.0), (2**24, 74.0)]
+)
+def test_a_longer_body_has_more_time(length, seconds):
+    """A body has 10 s, and 1 s for each 256 KiB."""
+    assert body_seconds(length, 10.0) == pytest.approx(seconds, abs=0.001)
+
+
+@pytest.mark.parametrize("key", ["dispatcher.socket", "gunicorn.socket"])
+def test_the_socket_of_a_request_is_found(key):
+    """Our own server and gunicorn give the connection away."""
+    with socket.socket() as connection:
+        assert client_socket({key: connection}) is connection
+
+
+@pytest.mark.parametrize("value", [None, "text", 5, object()])
+def test_what_is_no_socket_is_left_alone(value):
+    """Where a server gives something else under that name, there is no socket to shut."""
+    assert client_socket({"gunicorn.socket": value}) is None
+    assert client_socket({}) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "announced"),
+    [
+        ({}, False),
+        ({"CONTENT_LENGTH": ""}, False),
+        ({"CONTENT_LENGTH": "0"}, False),
+        ({"CONTENT_LENGTH": "5"}, True),
+        ({"CONTENT_LENGTH": "-1"}, True),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, True),
+        ({"CONTENT_LENGTH": "0", "HTTP_TRANSFER_ENCODING": ""}, True),
+    ],
+)
+def test_a_body_is_announced(environ, announced):
+    """Whatever makes a server wait for a body counts as one, also where it is ill-formed."""
+    assert announces_body(environ) is announced

@@ -5,11 +5,13 @@ import logging
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
+from dispatcher_core.signing import Signer
 from dispatcher_wsgi_receiver.server import Server
+from dispatcher_wsgi_receiver.watchdog import Watchdog
 
 
 class Gate:
@@ -31,8 +33,8 @@ def serve():
     """Serves an application until the test ends."""
     started = []
 
-    def start(app):
-        server = Server("127.0.0.1", 0, app)
+    def start(app, **options):
+        server = Server("127.0.0.1", 0, app, **options)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         started.append((server, thread))
@@ -66,6 +68,25 @@ def test_a_job_comes_over_a_socket(browser, queue):
     assert browser.signed("POST", "/dispatch", body, "job-1").status == 202
     assert browser.signed("GET", "/jobs/job-1").json["state"] == "queued"
     assert [job.id for job in queue.jobs] == ["job-1"]
+
+
+def test_a_lost_answer_makes_no_second_job(browser, queue, secret):
+    """A client that is cut off before it has its answer may send the same again."""
+    body = b'{"type":"dispatch","job":"send-mail","payload":{"to":"ann"}}'
+    timestamp = int(time.time())
+    data = (
+        "POST /dispatch HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\nwebhook-id: job-1\r\nwebhook-timestamp: {timestamp}\r\n"
+        f"webhook-signature: {Signer(secret).sign('job-1', timestamp, body)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", browser.port), timeout=20) as connection:
+        connection.sendall(data + body)
+        wait_until(lambda: queue.jobs)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    again = browser.exchange(data + body)
+    assert again.split()[1] == b"200"
+    assert b'"duplicate":true' in again
+    assert len(queue.jobs) == 1
 
 
 def test_requests_are_answered_side_by_side(serve, browser_of):
@@ -210,6 +231,92 @@ def test_drain_ends_connections_that_say_nothing(serve):
         server.drain(0.1)
         assert idle.recv(1) == b""
         assert time.monotonic() - started < 5
+
+
+def answering():
+    """The threads that answer connections in this process."""
+    return [thread for thread in threading.enumerate() if "process_request" in thread.name]
+
+
+def test_no_more_connections_are_taken_than_there_is_room_for(serve):
+    """Of 150 requests that come at once 128 are answered side by side, the others after them."""
+    gate = Gate()
+    place = ("127.0.0.1", serve(gate).server_port)
+    most = 0
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(place, timeout=20)) for _ in range(150)
+        ]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        wait_until(lambda: len(answering()) >= 128)
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            most = max(most, len(answering()))
+        gate.open.set()
+        for client in clients:
+            with client:
+                assert client.recv(12) == b"HTTP/1.0 200"
+    assert most == 128
+
+
+def test_a_full_server_can_be_stopped(serve):
+    """Waiting for room does not hold up the end."""
+    server = serve(Gate())
+    with ExitStack() as stack:
+        for _ in range(140):
+            place = ("127.0.0.1", server.server_port)
+            stack.enter_context(socket.create_connection(place, timeout=20))
+        wait_until(lambda: len(answering()) == 128)
+        started = time.monotonic()
+        server.shutdown()
+        assert time.monotonic() - started < 5
+
+
+def test_a_client_that_still_sends_is_not_reset(serve, monkeypatch):
+    """What an application leaves unread is read away after the answer, which so gets through."""
+    monkeypatch.setattr("dispatcher_wsgi_receiver.server._LINGER_SECONDS", 20.0)
+    gate = Gate()
+    gate.open.set()
+    place = ("127.0.0.1", serve(gate).server_port)
+    size = 16 * 1024 * 1024
+    with socket.create_connection(place, timeout=20) as client, client.makefile("rb") as stream:
+        client.sendall(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+        client.shutdown(socket.SHUT_WR)
+        assert stream.read().startswith(b"HTTP/1.0 200")
+
+
+def test_a_kept_socket_is_not_shut_by_the_last_request(make_client, queue, now):
+    """The deadline of a refused body ends with the next request on the same connection."""
+    app = make_client(queue, body_timeout=0.1).app
+    ours, theirs = socket.socketpair()
+    refused = {"gunicorn.socket": ours, "CONTENT_LENGTH": "5", "PATH_INFO": "/nothing"}
+    with ours, theirs:
+        assert call(app, refused) == 404
+        assert call(app, {"gunicorn.socket": ours, "PATH_INFO": "/health"}) == 200
+        with Watchdog().limit(theirs, 0.3):
+            assert theirs.recv(1) == b""
+        ours.settimeout(0.0)
+        with pytest.raises(BlockingIOError):
+            ours.recv(1)
+
+
+def test_a_refused_body_is_not_waited_for(make_client, queue):
+    """After a refusal the rest of the body has little time, whatever the server does."""
+    app = make_client(queue, body_timeout=0.1).app
+    ours, theirs = socket.socketpair()
+    ours.settimeout(20)
+    with ours, theirs:
+        assert call(app, {"gunicorn.socket": ours, "CONTENT_LENGTH": "5"}) == 404
+        assert ours.recv(1) == b""
+
+
+def call(app, parts):
+    """The status of one request to a WSGI application."""
+    started = []
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "QUERY_STRING": "", **parts}
+    app(environ, lambda status, headers: started.append(int(status[:3])))
+    return started[0]
 
 
 def test_a_taken_port_is_an_error(serve):

@@ -1,7 +1,6 @@
 """Reading an answer, whatever its status, up to a limit and a deadline."""
 
-from collections.abc import Mapping
-from email.message import Message
+from collections.abc import Iterable, Mapping
 from http.client import IncompleteRead
 from typing import Protocol
 
@@ -10,23 +9,26 @@ from dispatcher_core.protocols import Response
 from .deadline import Deadline
 from .failures import bad_answer
 
-__all__ = ["MAX_BODY", "Answer", "read_answer"]
+__all__ = ["MAX_BODY", "Answer", "Header", "read_answer"]
 
 MAX_BODY = 1024 * 1024
 _PIECE = 64 * 1024
 
 
+class Header(Protocol):
+    """The fields of a header."""
+
+    def items(self) -> Iterable[tuple[str, str]]: ...
+
+
 class Answer(Protocol):
-    """What an HTTPResponse and an HTTPError have in common."""
+    """What the answers of urllib, also as errors, and of urllib3 have in common."""
 
     @property
     def status(self) -> int: ...
 
     @property
-    def headers(self) -> Message: ...
-
-    @property
-    def url(self) -> str: ...
+    def headers(self) -> Header: ...
 
     def read1(self, size: int, /) -> bytes: ...
 
@@ -46,7 +48,7 @@ def read_answer(answer: Answer, place: str, deadline: Deadline) -> Response:
         body += piece
         if len(body) > MAX_BODY:
             raise bad_answer(place, f"is longer than {MAX_BODY} bytes")
-        # A caller's own opener may know no deadline.
+        # What a caller's own opener or session gave may know no deadline.
         deadline.remaining()
     missing = getattr(answer, "length", None)
     if missing:
@@ -54,7 +56,7 @@ def read_answer(answer: Answer, place: str, deadline: Deadline) -> Response:
     return Response(answer.status, _fields(answer.headers), bytes(body))
 
 
-def _fields(headers: Message) -> Mapping[str, str]:
+def _fields(headers: Header) -> Mapping[str, str]:
     fields: dict[str, str] = {}
     for name, value in headers.items():
         # RFC 9112, section 5.2: a folded line is one with blanks.

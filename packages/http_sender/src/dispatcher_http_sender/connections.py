@@ -1,134 +1,138 @@
-"""The connections of :mod:`http.client`, and the handlers that make them, with a deadline.
-
-A timeout of the standard library starts anew with each byte; here the timeout of a request
-bounds all of it: look-up, connect, a proxy's answer, TLS, sending, and reading the answer.
-"""
+"""The handlers of a urllib opener, over kept connections."""
 
 import io
-import socket
 import ssl
 import urllib.request
-from collections.abc import Sequence
-from http.client import HTTPConnection, HTTPResponse, HTTPSConnection, RemoteDisconnected
-from typing import Any
+from collections.abc import Callable, Sequence
+from email.message import Message as Header
+from urllib.error import URLError
 
 from .deadline import Deadline
-from .sockets import DeadlineReader, connect
+from .exchanges import (
+    DeadlineHTTPConnection,
+    DeadlineHTTPSConnection,
+    DeadlineResponse,
+    Message,
+    Place,
+    Sessions,
+)
+from .pool import ConnectionPool
 
 __all__ = [
-    "DeadlineHTTPConnection",
+    "BufferedAnswer",
     "DeadlineHTTPHandler",
-    "DeadlineHTTPSConnection",
     "DeadlineHTTPSHandler",
-    "DeadlineResponse",
     "build_director",
     "default_context",
 ]
 
 
-class DeadlineResponse(HTTPResponse):
-    """An answer that must have been read by a deadline."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        debuglevel: int = 0,
-        method: str | None = None,
-        url: str | None = None,
-        *,
-        deadline: Deadline,
-    ) -> None:
-        super().__init__(sock, debuglevel, method, url)
-        self._reader = DeadlineReader(self.fp.detach(), sock, deadline)
-        self.fp = io.BufferedReader(self._reader)
-
-    def begin(self) -> None:
-        """Read the status line and the header.
-
-        Raises:
-            RemoteDisconnected: the answer ends before its body begins.
-        """
-        try:
-            super().begin()
-        finally:
-            # http.client takes the end of the stream for the end of the header.
-            if self._reader.ended:
-                raise RemoteDisconnected("the answer was cut off")
-
-
-class DeadlineHTTPConnection(HTTPConnection):
-    """A connection on which a whole exchange ends within ``timeout`` seconds.
+class BufferedAnswer(io.BytesIO):
+    """The body of an answer that was read already, with what urllib's handlers ask of one.
 
     Attributes:
-        deadline: when the exchange must have ended.
+        status: the status code, also as ``code``.
+        msg: the words after it.
+        headers: the header.
+        url: what was asked.
     """
 
-    def __init__(self, host: str, port: int | None = None, *args: Any, **options: Any) -> None:
-        super().__init__(host, port, *args, **options)
-        if not isinstance(self.timeout, int | float):
-            raise ValueError("a connection with a deadline needs a timeout in seconds")
-        self.deadline = Deadline.after(self.timeout)
-        self._refused = False
-        # The one place where http.client lets its connections choose how to connect.
-        self._create_connection = self._connected
+    def __init__(self, response: DeadlineResponse, url: str) -> None:
+        super().__init__(response.body)
+        self.status = self.code = response.status
+        self.msg = response.reason
+        self.headers: Header = response.headers
+        self.url = url
 
-    def connect(self) -> None:
-        """Connect, through the proxy's tunnel if there is one."""
-        super().connect()
-        # What is left bounds a TLS handshake, which comes next.
-        self.sock.settimeout(self.deadline.remaining())
+    def info(self) -> Header:
+        """The header."""
+        return self.headers
 
-    def send(self, data: Any) -> None:
-        """Send bytes, connecting first where needed.
-
-        A server may answer early and stop reading (RFC 9112, section 9.5). So a connection
-        that breaks here is no error yet: the rest is dropped, and reading the answer shows
-        whether there is one.
-        """
-        if self.sock is None:
-            self.connect()
-        unsent = memoryview(b"" if self._refused else data)
-        try:
-            while unsent:
-                self.sock.settimeout(self.deadline.remaining())
-                unsent = unsent[self.sock.send(unsent) :]
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-            self._refused = True
-
-    def response_class(  # type: ignore[override]  # http.client does no more than call it
-        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None
-    ) -> DeadlineResponse:
-        """The answer that comes from the socket."""
-        return DeadlineResponse(sock, debuglevel, method, deadline=self.deadline)
-
-    def _connected(self, address: tuple[str, int], *_: object) -> socket.socket:
-        return connect(*address, self.deadline)
-
-
-class DeadlineHTTPSConnection(HTTPSConnection, DeadlineHTTPConnection):
-    """The same with TLS: HTTPSConnection wraps the socket that the other class connects."""
+    def geturl(self) -> str:
+        """What was asked."""
+        return self.url
 
 
 class DeadlineHTTPHandler(urllib.request.HTTPHandler):
-    """Opens http urls; the timeout is one for the whole exchange."""
+    """Opens http urls over kept connections; the timeout is one for the whole exchange.
 
-    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
-        return self.do_open(DeadlineHTTPConnection, req)
+    It reads an answer up to 1 MiB before it hands it over. A request that a kept connection
+    loses, without a byte of an answer, is sent once more over a fresh one: requests must be
+    safe to repeat, as those of Dispatcher are by their ids. Many threads may share it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = _KeptConnections(DeadlineHTTPConnection)
+
+    def http_open(  # type: ignore[override]  # urllib takes any of its kinds of answer
+        self, req: urllib.request.Request
+    ) -> BufferedAnswer:
+        return self._kept.open(req)
+
+    def close(self) -> None:
+        """Close the connections that wait for their next request."""
+        self._kept.close()
 
 
 class DeadlineHTTPSHandler(urllib.request.HTTPSHandler):
-    """Opens https urls; the timeout is one for the whole exchange.
+    """The same for https urls. A new connection resumes the TLS session of an old one.
 
     Args:
         context: how to verify the server; by default :func:`default_context`.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self._tls = default_context() if context is None else context
-        super().__init__(context=self._tls)
+        tls = default_context() if context is None else context
+        super().__init__(context=tls)
+        sessions: Sessions = {}
+        self._kept = _KeptConnections(lambda place: DeadlineHTTPSConnection(place, tls, sessions))
 
-    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
-        return self.do_open(DeadlineHTTPSConnection, req, context=self._tls)
+    def https_open(  # type: ignore[override]  # as above
+        self, req: urllib.request.Request
+    ) -> BufferedAnswer:
+        return self._kept.open(req)
+
+    def close(self) -> None:
+        """Close the connections that wait for their next request."""
+        self._kept.close()
+
+
+class _KeptConnections:
+    """Exchanges requests for answers, over kept connections where there are some."""
+
+    def __init__(self, connection: Callable[[Place], DeadlineHTTPConnection]) -> None:
+        self._connection = connection
+        self._pool: ConnectionPool[DeadlineHTTPConnection] = ConnectionPool()
+        self.close = self._pool.close
+
+    def open(self, request: urllib.request.Request) -> BufferedAnswer:
+        deadline = Deadline.after(_timeout(request))
+        place, message = _place_and_message(request)
+        return BufferedAnswer(self._exchange(place, message, deadline), request.full_url)
+
+    def _exchange(self, place: Place, message: Message, deadline: Deadline) -> DeadlineResponse:
+        kept = self._pool.take(place)
+        if kept is not None:
+            try:
+                return self._on(kept, place, message, deadline)
+            except OSError:
+                # The server may have closed it at the very moment.
+                if kept.answered:
+                    raise
+        return self._on(self._connection(place), place, message, deadline)
+
+    def _on(
+        self, connection: DeadlineHTTPConnection, place: Place, message: Message, end: Deadline
+    ) -> DeadlineResponse:
+        try:
+            response = connection.exchange(message, end)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.sock is not None:
+            self._pool.put(place, connection)
+        return response
 
 
 def default_context() -> ssl.SSLContext:
@@ -151,3 +155,25 @@ def build_director(
     for handler in handlers:
         director.add_handler(handler)
     return director
+
+
+def _timeout(request: urllib.request.Request) -> float:
+    if isinstance(request.timeout, int | float):
+        return request.timeout
+    raise URLError("a request with a deadline needs a timeout in seconds")
+
+
+def _place_and_message(request: urllib.request.Request) -> tuple[Place, Message]:
+    if not request.host:
+        raise URLError("no host given")
+    # Cookies and the like may be added to what a redirect drops, and the other way round.
+    items = {**request.headers, **request.unredirected_hdrs}
+    headers = {name.title(): value for name, value in items.items() if name != "Connection"}
+    # The one word that urllib has for the server behind a proxy.
+    tunnel = getattr(request, "_tunnel_host", None) or ""
+    # What opens a proxy's tunnel is not for the server behind it.
+    authorization = headers.pop("Proxy-Authorization", "") if tunnel else ""
+    if not isinstance(request.data, bytes | None):
+        raise URLError("the body must be bytes")
+    message = Message(request.get_method(), request.selector, headers, request.data or b"")
+    return Place(request.host, tunnel, authorization), message

@@ -1,15 +1,19 @@
 """What went wrong in one try, as the error that core knows."""
 
 import ssl
-from http.client import IncompleteRead
+from http.client import HTTPException, IncompleteRead
 from urllib.error import URLError
 
 from dispatcher_core.errors import SendFailed
 
-__all__ = ["bad_answer", "send_failed"]
+__all__ = ["MalformedAnswer", "bad_answer", "send_failed"]
 
 # How TLS reports that the connection itself ended.
 _TLS_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+
+class MalformedAnswer(HTTPException):
+    """An answer that is no HTTP; the text says why, and quotes nothing of it."""
 
 
 def send_failed(error: Exception, place: str, timeout: float) -> SendFailed:
@@ -29,8 +33,9 @@ def send_failed(error: Exception, place: str, timeout: float) -> SendFailed:
         )
     if isinstance(cause, OSError | IncompleteRead):
         return SendFailed(f"no answer from {place}: {_words(cause)}", "unreachable")
-    # The error's own text may quote the answer, which may say anything.
-    return bad_answer(place, f"is not valid HTTP ({type(cause).__name__})")
+    # Another error's own text may quote the answer, which may say anything.
+    fault = str(cause) if isinstance(cause, MalformedAnswer) else type(cause).__name__
+    return bad_answer(place, f"is not valid HTTP ({fault})")
 
 
 def bad_answer(place: str, fault: str) -> SendFailed:

@@ -1,14 +1,12 @@
-"""Finding a host, connecting to it and reading from it, each within a deadline."""
+"""Finding a host and connecting to it within a deadline."""
 
-import io
 import socket
-from concurrent.futures import Future
-from threading import Thread
 from typing import Any
 
+from .background import finish_within
 from .deadline import Deadline
 
-__all__ = ["DeadlineReader", "connect", "resolve"]
+__all__ = ["connect", "resolve"]
 
 Address = tuple[Any, ...]
 """What :func:`socket.getaddrinfo` lists: family, type, protocol, name and address."""
@@ -44,47 +42,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
         return _look_up(host, port, socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass  # A name, not an address.
-    found: Future[list[Address]] = Future()
-    Thread(target=_settle, args=(found, host, port), daemon=True).start()
-    return found.result(deadline.remaining())
-
-
-class DeadlineReader(io.RawIOBase):
-    """Reads a socket, giving each read just the time that is left.
-
-    Args:
-        raw: the socket's own stream, which keeps it open.
-        sock: the socket.
-        deadline: when reading must have ended.
-
-    Attributes:
-        ended: whether the other side has closed, and all it sent was read.
-    """
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline) -> None:
-        super().__init__()
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-        self.ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        """Fill the buffer as far as one read goes.
-
-        Raises:
-            OSError: the connection broke. A TimeoutError past the deadline.
-        """
-        self._sock.settimeout(self._deadline.remaining())
-        count = self._raw.readinto(buffer)
-        self.ended = count == 0
-        return count
-
-    def close(self) -> None:
-        super().close()
-        self._raw.close()
+    return finish_within(deadline, lambda: _look_up(host, port))
 
 
 def _connect_to(address: Address, seconds: float) -> socket.socket:
@@ -97,13 +55,6 @@ def _connect_to(address: Address, seconds: float) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _settle(found: Future[list[Address]], host: str, port: int) -> None:
-    try:
-        found.set_result(_look_up(host, port))
-    except (OSError, ValueError) as error:
-        found.set_exception(error)
 
 
 def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:

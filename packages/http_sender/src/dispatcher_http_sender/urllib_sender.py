@@ -1,8 +1,8 @@
-"""The sender on :mod:`urllib.request`: one request, one try, one deadline."""
+"""The sender on :mod:`urllib.request`: kept connections, and one deadline for each request."""
 
 from contextlib import closing
 from http.client import HTTPException
-from typing import cast
+from typing import Self, cast
 from urllib.error import HTTPError
 from urllib.request import OpenerDirector, ProxyHandler
 
@@ -19,16 +19,19 @@ __all__ = ["UrllibSender"]
 
 
 class UrllibSender:
-    """Sends requests over http and https. Many threads may share one sender.
+    """Sends requests over http and https. Many threads and forks may share one sender.
 
     Redirects are answers, never followed; TLS certificates are verified; only http and https
-    are opened.
+    are opened. Connections are kept for the next request, for four seconds; one that the
+    server has closed meanwhile is replaced unnoticed. They are closed with the ``with`` block
+    that the sender is used in, or when it is gone.
 
     Args:
         opener: an opener to use instead, such as one with a TLS context of its own. Its
-            redirects are not followed either. Its timeouts are its own until the answer's
-            header has come, and a server that drips can stretch them, unless it is built
-            with the handlers of :mod:`dispatcher_http_sender.connections`.
+            redirects are not followed either. Unless it is built with the handlers of
+            :mod:`dispatcher_http_sender.connections`, it keeps no connection, and its timeouts
+            are its own until the answer's header has come: a server that drips can stretch
+            them.
         use_environment_proxies: whether to send through the proxies that ``http_proxy``,
             ``https_proxy`` and ``no_proxy`` name at the time the sender is made.
 
@@ -66,6 +69,17 @@ class UrllibSender:
                 return read_answer(answer, place, deadline)
         except (OSError, HTTPException, ValueError) as error:
             raise send_failed(error, place, timeout) from error
+
+    def close(self) -> None:
+        """Close the kept connections. The sender can still be used, and will make new ones."""
+        for handler in getattr(self._opener, "handlers", ()):
+            handler.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _open(self, request: FinalRequest, place: str, deadline: Deadline) -> Answer:
         try:

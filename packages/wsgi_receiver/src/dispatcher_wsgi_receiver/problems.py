@@ -14,30 +14,11 @@ from dispatcher_core.errors import (
     RequestError,
     UnknownJob,
 )
+from dispatcher_core.problems import STATUSES
 
 from .answers import Answer, time_text
 
-__all__ = ["STATUSES", "Refusal", "Refused", "internal_problem", "problem"]
-
-STATUSES = {
-    "malformed": 400,
-    "bad-signature": 401,
-    "timestamp-out-of-range": 401,
-    "not-found": 404,
-    "method-not-allowed": 405,
-    "length-required": 411,
-    "too-large": 413,
-    "unsupported-media-type": 415,
-    "unknown-job": 422,
-    "invalid-payload": 422,
-    "invalid-request": 422,
-    "invalid-batch": 422,
-    "id-reused": 422,
-    "queue-full": 429,
-    "internal": 500,
-    "unavailable": 503,
-}
-"""The HTTP status of every code."""
+__all__ = ["Refusal", "Refused", "internal_problem", "problem"]
 
 _RETRY_AFTER = {"queue-full": 5, "unavailable": 1}
 
@@ -55,7 +36,7 @@ class Refusal(RequestError):
     """A request that the receiver itself has a reason to refuse.
 
     Attributes:
-        code: one of :data:`STATUSES`.
+        code: one of :data:`dispatcher_core.problems.STATUSES`.
         headers: header fields of the answer.
         members: members of the document besides those that every one has.
     """

@@ -9,20 +9,66 @@ import socket
 import sys
 import threading
 from contextlib import suppress
+from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.types import WSGIApplication
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-__all__ = ["Server"]
+from .body import SOCKET_KEY
+from .watchdog import Watchdog
+
+__all__ = ["HEADER_TIMEOUT", "Server"]
+
+HEADER_TIMEOUT = 10.0
+"""Seconds in which the header of a request must have come."""
 
 _MAX_LOGGED = 200
+# Each may hold a body of some size in memory before anybody knows who sent it.
+_MAX_CONNECTIONS = 128
+_LINGER_SECONDS = 2.0
 
 logger = logging.getLogger("dispatcher.server")
 
 
 class _Handler(WSGIRequestHandler):
-    """Logs a request in one line, without its query and with nothing that forges a line."""
+    """Reads one request in bounded time.
+
+    Logs it in one line, without its query and with nothing that forges a line.
+    """
+
+    server: "Server"
+    timeout = 30.0  # for each read and write: nobody else ends an answer that is not read
+
+    def setup(self) -> None:
+        super().setup()
+        self._header = self.server.watchdog.start(self.connection, self.server.header_timeout)
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        self.server.watchdog.stop(self.connection)
+        if self._header.passed and self.request_version != "HTTP/0.9":  # that has no status
+            self.send_error(HTTPStatus.REQUEST_TIMEOUT)
+        return parsed and not self._header.passed
+
+    def get_environ(self) -> WSGIEnvironment:
+        # RFC 9110, section 8.6: of two lengths neither can be trusted, so the application gets both.
+        lengths = {"CONTENT_LENGTH": ", ".join(self.headers.get_all("Content-Length", []))}
+        return {**super().get_environ(), **lengths, SOCKET_KEY: self.connection}
+
+    def finish(self) -> None:
+        self.server.watchdog.stop(self.connection)  # where it did not even begin
+        super().finish()
+        self._linger()
+
+    def _linger(self) -> None:
+        # RFC 9112, section 9.6: to close a connection while its client still sends resets it,
+        # and the client may lose the answer.
+        limit = self.server.watchdog.limit(self.connection, _LINGER_SECONDS)
+        with suppress(OSError), limit:
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.connection.recv(65536):
+                pass
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         line = self.requestline.partition("?")[0][:_MAX_LOGGED]
@@ -35,10 +81,16 @@ class _Handler(WSGIRequestHandler):
 class Server(ThreadingMixIn, WSGIServer):
     """Listens as soon as it is made; ``serve_forever`` answers, each request in a thread.
 
+    More connections than it takes at once wait until others have ended.
+
     Args:
         host: the address to listen on, IPv4, IPv6 or a name.
         port: the port; 0 takes a free one.
         app: what answers.
+        header_timeout: seconds in which the header of a request must have come.
+
+    Attributes:
+        watchdog: ends reads that take too long.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -48,10 +100,14 @@ class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
+    def __init__(
+        self, host: str, port: int, app: WSGIApplication, *, header_timeout: float = HEADER_TIMEOUT
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
+        self._stopping = False
+        self.watchdog, self.header_timeout = Watchdog(), header_timeout
         super().__init__((host, port), _Handler)
         self.set_app(app)
 
@@ -80,9 +136,17 @@ class Server(ThreadingMixIn, WSGIServer):
                     connection.shutdown(socket.SHUT_RD)
             self._changed.wait_for(lambda: not self._open, seconds)
 
+    def shutdown(self) -> None:
+        """Stop ``serve_forever``, also while it waits for connections to end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        super().shutdown()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, and know the connection until then."""
         with self._changed:
+            self._changed.wait_for(self._has_room)
             self._open.add(request)
         super().process_request(request, client_address)
 
@@ -100,3 +164,6 @@ class Server(ThreadingMixIn, WSGIServer):
         logger.warning(
             "the connection from %s broke: %s", client_address[0], ascii(error), exc_info=traceback
         )
+
+    def _has_room(self) -> bool:
+        return self._stopping or len(self._open) < _MAX_CONNECTIONS

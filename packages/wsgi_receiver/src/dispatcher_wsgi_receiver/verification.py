@@ -10,8 +10,17 @@ from wsgiref.types import WSGIEnvironment
 
 from dispatcher_core.signing import Signer, read_headers, signed_path
 
-from .body import BigBodies, body_length, check_media_type, check_no_body, read_body
+from .body import (
+    BigBodies,
+    body_length,
+    body_seconds,
+    check_media_type,
+    check_no_body,
+    client_socket,
+    read_body,
+)
 from .routes import Operation, Route
+from .watchdog import Watchdog
 
 __all__ = ["VerifiedRequest", "Verifier"]
 
@@ -44,15 +53,25 @@ class Verifier:
         signer: verifies the signatures.
         clock: the time in Unix seconds.
         limits: the most bytes of a body, for each operation that takes one.
+        watchdog: ends the reading of bodies that come too late.
+        body_timeout: seconds in which a body must have come, besides a second for each
+            256 KiB of it.
     """
 
     def __init__(
-        self, signer: Signer, clock: Callable[[], float], limits: Mapping[Operation, int]
+        self,
+        signer: Signer,
+        clock: Callable[[], float],
+        limits: Mapping[Operation, int],
+        watchdog: Watchdog,
+        body_timeout: float,
     ) -> None:
         self._signer = signer
         self._clock = clock
         self._limits = limits
+        self._body_timeout = body_timeout
         self._big_bodies = BigBodies()
+        self._watchdog = watchdog
 
     def verify(self, environ: WSGIEnvironment, route: Route) -> VerifiedRequest:
         """The request, once its signature is found to be good.
@@ -65,7 +84,7 @@ class Verifier:
         length = self._length(environ, route)
         signed.check_time(self._clock())
         with self._big_bodies.slot(length):
-            body = read_body(environ["wsgi.input"], length)
+            body = self._read(environ, length)
         content = body if route.method == "POST" else signed_path(route.method, route.path)
         self._signer.verify_signature(signed, content)
         return VerifiedRequest(signed.id, route, body)
@@ -76,3 +95,10 @@ class Verifier:
             return body_length(environ, self._limits[route.operation])
         check_no_body(environ)
         return 0
+
+    def _read(self, environ: WSGIEnvironment, length: int) -> bytes:
+        if not length:
+            return b""
+        seconds = body_seconds(length, self._body_timeout)
+        with self._watchdog.limit(client_socket(environ), seconds) as deadline:
+            return read_body(environ["wsgi.input"], length, deadline)

@@ -9,6 +9,7 @@ from typing import Any
 from ..batch_wire import BatchMessage, decode_batch, encode_batch_status
 from ..errors import IdReused, SendFailed
 from ..jsontext import dump
+from ..problems import STATUSES
 from ..protocols import Request, Response
 from ..status import BATCH_STATES, FINISHED, STATES, BatchStatus, JobStatus
 from ..wire import VERSION, JobMessage, decode_dispatch, encode_status, format_time
@@ -18,25 +19,6 @@ __all__ = ["URL", "FakeBackend"]
 
 URL = "https://backend.invalid"
 
-_STATUSES = {
-    "malformed": 400,
-    "bad-signature": 401,
-    "timestamp-out-of-range": 401,
-    "not-found": 404,
-    "method-not-allowed": 405,
-    "timeout": 408,
-    "length-required": 411,
-    "too-large": 413,
-    "unsupported-media-type": 415,
-    "unknown-job": 422,
-    "invalid-payload": 422,
-    "invalid-request": 422,
-    "invalid-batch": 422,
-    "id-reused": 422,
-    "queue-full": 429,
-    "internal": 500,
-    "unavailable": 503,
-}
 _NO_ANSWER = frozenset(("unreachable", "tls-failed"))
 _ON_PURPOSE = "a test made this call fail"
 
@@ -76,7 +58,7 @@ class FakeBackend:
         Raises:
             ValueError: no request can fail with this code.
         """
-        known = {*_STATUSES, *_NO_ANSWER, "rejected", "bad-answer"}
+        known = {*STATUSES, *_NO_ANSWER, "rejected", "bad-answer"}
         if code not in known:
             raise ValueError(f"{code!r} is none of {', '.join(sorted(known))}")
         self._failures.append(code)
@@ -184,7 +166,7 @@ def _failure(code: str) -> Response:
         return Response(200, {}, b"<html>")
     if code == "rejected":
         return Response(403, {}, b"")
-    status = _STATUSES[code]
+    status = STATUSES[code]
     headers = {"retry-after": "1"} if status in (429, 503) else {}
     problem = {"status": status, "code": code, "detail": _ON_PURPOSE}
     if code == "invalid-batch":
