@@ -50,6 +50,7 @@ def test_nothing_needs_to_be_set(tmp_path, monkeypatch):
         config.retention,
     ) == ("urllib", 5.0, 15.0, False, 604800.0)
     assert (config.lifespan, config.around_job, config.backends) == (None, None, {})
+    assert config.max_queued is None
     assert f"sqlite:///{tmp_path}/dispatcher.sqlite3" == config.queue_url
 
 
@@ -111,6 +112,7 @@ def test_every_variable_is_read(tmp_path):
         "DISPATCHER_MODULES": "myapp.jobs, other",
         "DISPATCHER_ALIASES": "sync=lib.sync, report=lib:Report.run",
         "DISPATCHER_QUEUE_URL": "celery+amqp://broker/x",
+        "DISPATCHER_MAX_QUEUED": " 5000 ",
         "DISPATCHER_SENDER": "requests",
         "DISPATCHER_TIMEOUT": "0.5",
         "DISPATCHER_DEADLINE": "60",
@@ -127,6 +129,7 @@ def test_every_variable_is_read(tmp_path):
         "modules": ("myapp.jobs", "other"),
         "aliases": {"sync": Alias("lib.sync"), "report": Alias("lib:Report.run")},
         "queue_url": "celery+amqp://broker/x",
+        "max_queued": 5000,
         "sender": "requests",
         "timeout": 0.5,
         "deadline": 60.0,
@@ -437,6 +440,12 @@ def test_a_url_that_is_none_is_refused(url):
         ("DISPATCHER_QUEUE_URL", "sqlite://host/x.db"),
         ("DISPATCHER_QUEUE_URL", "sqlite:///x.db?mode=ro"),
         ("DISPATCHER_QUEUE_URL", "sqlite:///x\n.db"),
+        ("DISPATCHER_MAX_QUEUED", "0"),
+        ("DISPATCHER_MAX_QUEUED", "-1"),
+        ("DISPATCHER_MAX_QUEUED", "10.0"),
+        ("DISPATCHER_MAX_QUEUED", "1_000"),
+        ("DISPATCHER_MAX_QUEUED", "many"),
+        ("DISPATCHER_MAX_QUEUED", "1000000001"),
         ("DISPATCHER_SENDER", "url lib"),
         ("DISPATCHER_TIMEOUT", "5s"),
         ("DISPATCHER_TIMEOUT", "0"),
@@ -474,6 +483,10 @@ def test_a_wrong_value_names_its_setting_variable_and_source(tmp_path, variable,
         {"timeout": True},
         {"timeout": float("nan")},
         {"retention": 10**400},
+        {"max_queued": 0},
+        {"max_queued": 10**400},
+        {"max_queued": True},
+        {"max_queued": 10.0},
         {"is_backend": 1},
         {"modules": 5},
         {"modules": [5]},

@@ -1,5 +1,6 @@
 import argparse
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from dispatcher_core.commands.config import command, template
 from dispatcher_core.config import load_config
-from dispatcher_core.errors import DispatcherError
+from dispatcher_core.errors import ConfigError, DispatcherError
 from dispatcher_core.settings import SETTINGS
 
 SECRET = "kR7vZp2QmX9tLw4NcB6yHs8D"
@@ -135,6 +136,18 @@ def test_show_prints_json(monkeypatch, capsys):
         "backoff": None,
     }
     assert SECRET not in output
+
+
+def test_the_limit_on_waiting_jobs_is_shown(capsys):
+    """It is a whole number with its source, or null where there is none."""
+    assert run("show") == 0
+    assert re.search(r"(?m)^max_queued +null +default$", capsys.readouterr().out)
+    Path("dispatcher.toml").write_text("max_queued = 250\n")
+    assert run("show") == 0
+    assert re.search(r"(?m)^max_queued +250 +dispatcher\.toml$", capsys.readouterr().out)
+    Path("dispatcher.toml").write_text("max_queued = 0\n")
+    with pytest.raises(ConfigError, match=r"max_queued .*dispatcher\.toml\): .* at least 1 "):
+        run("show")
 
 
 @pytest.mark.parametrize("arguments", [[], ["hide"], ["publish", "--json"], ["show", "extra"]])

@@ -96,6 +96,25 @@ def test_there_are_five_tries(delivery, sender, manual_clock):
     assert (caught.value.code, caught.value.retryable) == ("unreachable", True)
 
 
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("unreachable", "check that the backend runs and that its URL is right"),
+        ("timeout", "more seconds with DISPATCHER_TIMEOUT"),
+        ("bad-answer", "the backend's URL is the one where its receiver is mounted"),
+    ],
+)
+def test_a_failure_says_what_to_do(delivery, sender, code, advice):
+    """What went wrong comes with what to check, and that the id makes another send safe."""
+    sender.answers = [SendFailed("it went wrong", code, retryable=False)]
+    with pytest.raises(SendFailed, match=rf"^it went wrong: .*{advice}") as caught:
+        delivery.send(POST)
+    assert str(caught.value).endswith(", then send it again with the same id")
+    assert (caught.value.code, caught.value.retryable) == (code, False)
+    with pytest.raises(SendFailed, match=f"{advice}$"):
+        delivery.send(Call.without_body("GET", "/jobs/abc"))
+
+
 def test_the_last_refusal_is_handed_back(delivery, sender):
     """After the last try its answer is the result, whatever its status."""
     sender.answers = [Response(503, {}, b"last")]

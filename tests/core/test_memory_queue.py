@@ -139,14 +139,15 @@ def test_a_finished_batch_stays_as_it_is(full_batch):
 
 
 def test_a_full_memory_queue_refuses_a_batch_whole():
-    """Jobs and callbacks of a batch need room together; a known batch is never refused."""
+    """The jobs of a batch need room together, callbacks none; a known batch is never refused."""
     queue = MemoryQueue(max_jobs=3)
     queue.put(message("a"))
     with pytest.raises(QueueFull):
-        queue.put_batch(batch_of(*jobs_of(2), then=Job("t", id="then")))
+        queue.put_batch(batch_of(*jobs_of(3)))
     assert queue.find_job("job-0") is None
-    assert queue.put_batch(batch_of(*jobs_of(2))) is None
-    assert queue.put_batch(batch_of(*jobs_of(2))) == ("job-0", "job-1")
+    assert queue.put_batch(batch_of(*jobs_of(2), then=Job("t", id="then"))) is None
+    again = batch_of(*jobs_of(2), then=Job("t", id="then"))
+    assert queue.put_batch(again) == ("job-0", "job-1")
 
 
 def test_a_memory_queue_lists_what_was_put(full_batch):
@@ -293,6 +294,28 @@ class Uncounted(MemoryQueue):
         return status
 
 
+class CountingCallbacks(MemoryQueue):
+    """Counts callbacks that are not due among the jobs that wait."""
+
+    def waiting(self, limit):
+        """Count them all."""
+        not_due = [
+            each
+            for batch in self.batches
+            for callback in batch.callbacks.values()
+            if (each := self.find_job(callback.id)).state == "scheduled" and not each.available_at
+        ]
+        return min(limit, super().waiting(limit) + len(not_due))
+
+
+class CountingAll(MemoryQueue):
+    """Counts on behind the limit."""
+
+    def waiting(self, limit):
+        """Count them all."""
+        return super().waiting(10**9)
+
+
 def new_status(job):
     """The status of a job that was put."""
     queue = MemoryQueue()
@@ -305,7 +328,7 @@ def new_status(job):
     [
         *(Forgetful, Confused, Impatient, Exact, Stubborn, ForgetfulOfBatches, RepeatingIds),
         *(PartlyKeeping, Lenient, Hasty, NeverEmpty, AlwaysBatching, StubbornWithBatches),
-        Uncounted,
+        *(Uncounted, CountingCallbacks, CountingAll),
     ],
 )
 def test_the_suite_finds_a_wrong_queue(queue):

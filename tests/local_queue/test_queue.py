@@ -328,3 +328,39 @@ def test_a_url_without_a_file(url) -> None:
     """A URL that names no file is refused with the way to write one."""
     with pytest.raises(ConfigError, match=r"sqlite:///relative/path"):
         SQLiteQueue.from_url(url)
+
+
+def test_waiting_jobs_are_counted(jobs, claimed) -> None:
+    """Those that are queued or scheduled count, those that run or are finished do not."""
+    assert jobs.queue.waiting(10) == 0
+    claimed()
+    jobs.queue.cancel_job(jobs.put())
+    assert jobs.queue.waiting(10) == 0
+    for delay in (0, 60):
+        jobs.put(delay=delay)
+    assert [jobs.queue.waiting(limit) for limit in (0, 1, 2, 3)] == [0, 1, 2, 2]
+
+
+def test_waiting_jobs_are_counted_by_their_indexes(jobs, plan) -> None:
+    """No count passes the table, nor more of an index than its limit says."""
+    statements: list[str] = []
+    steps: list[None] = []
+    with jobs.queue._database.read() as connection:
+        connection.set_trace_callback(statements.append)
+        connection.set_progress_handler(lambda: steps.append(None), 1)
+    costs = []
+    for number in (50, 1000):
+        with jobs.database.write() as connection:
+            connection.executemany(
+                "INSERT INTO job (id, name, queue, priority, state, available_at, created_at,"
+                " payload) VALUES (?, 'add', 'default', 0, ?, 1, 1, '{}')",
+                [(f"{number}-{n}", ("queued", "scheduled")[n % 2]) for n in range(number)],
+            )
+        steps.clear()
+        assert jobs.queue.waiting(40) == 40
+        costs.append(len(steps))
+    assert 40 < costs[1] <= costs[0]
+    (count,) = {text for text in statements if "count(*)" in text}
+    lines = plan(count).splitlines()
+    assert "SCAN job USING INDEX job_ready" in lines
+    assert "SEARCH job USING INDEX job_due (available_at>?)" in lines

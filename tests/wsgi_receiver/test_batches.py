@@ -52,7 +52,7 @@ class BrokenQueue:
         """Fail."""
         raise self._error
 
-    put_batch = find_batch = cancel_batch = find_job = fail
+    put_batch = find_batch = cancel_batch = is_taken = fail
 
 
 class ForgetfulQueue(MemoryQueue):
@@ -275,10 +275,11 @@ def test_a_deploy_that_takes_a_callback_away_changes_nothing(make_client, send, 
     assert send(body).status == 200
 
 
-def test_a_batch_with_new_job_ids_is_known_after_a_deploy(deployed, send):
-    """A batch is known by its own id, whatever ids its jobs have at the second try."""
-    send(body_of(item(1)))
-    reply = send(body_of(item(1, id="x")), via=deployed)
+@pytest.mark.parametrize("should_batch", [True, False])
+def test_a_batch_with_new_job_ids_is_known_after_a_deploy(deployed, send, should_batch):
+    """A batch or set is known by its own id, whatever ids its jobs have at the second try."""
+    send(body_of(item(1), should_batch=should_batch))
+    reply = send(body_of(item(1, id="x"), should_batch=should_batch), via=deployed)
     assert (reply.status, reply.json["ids"]) == (200, ["job-1"])
 
 
@@ -288,13 +289,14 @@ def test_a_known_id_lets_no_unknown_job_in(client, send, queue, should_batch):
     client.dispatch("send-mail", "job-1", payload={"to": "ann"})
     send(body_of(item(2)), "batch-2")
     attempts = [
-        ("job-1", body_of(item(3, "nothing"), should_batch=should_batch)),
-        ("batch-2", body_of(item(3, "nothing"), should_batch=should_batch)),
-        ("batch-3", body_of(item(1, "nothing"), item(3), should_batch=should_batch)),
-        ("batch-3", body_of(item(3), then=item(1, "nothing"))),
+        ("job-1", body_of(item(3, "nothing"), should_batch=should_batch), "id-reused"),
+        ("batch-2", body_of(item(3, "nothing"), should_batch=should_batch), "id-reused"),
+        ("batch-3", body_of(item(1), item(3), should_batch=should_batch), "id-reused"),
+        ("batch-3", body_of(item(1, "nothing"), should_batch=should_batch), "invalid-batch"),
+        ("batch-3", body_of(item(3), then=item(1, "nothing")), "invalid-batch"),
     ]
-    for id, body in attempts:
-        assert send(body, id).refusal == (422, "id-reused"), body
+    for id, body, code in attempts:
+        assert send(body, id).refusal == (422, code), body
     assert [job.id for job in queue.jobs] == ["job-1", "job-2"]
 
 

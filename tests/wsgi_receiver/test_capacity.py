@@ -227,6 +227,7 @@ def test_a_batch_is_known_under_a_limit_that_is_smaller_now(
     client = limited(2)
     assert dispatch_batch(client, "batch", "a", "b", "c").status == 200
     assert dispatch_batch(client, "other", "d").status == 429
+    assert dispatch_batch(client, "empty").status == 202
 
 
 def test_callbacks_wait_once_they_are_due(limited, dispatch, dispatch_batch, queue):
@@ -273,8 +274,22 @@ def test_the_limit_is_exact_in_one_process(limit):
     assert capacity.put(message("one instead")) is True
 
 
+def test_what_others_put_is_seen_after_an_eighth():
+    """Before more than that is spent of the room that was counted, it is counted again."""
+    queue, clock = CountedQueue(), Clock()
+    capacity = Capacity(queue, 80, clock)
+    for number in range(10):
+        capacity.put(message(f"job-{number}"))
+    for number in range(70):
+        queue.put(message(f"other-{number}"))
+    clock.now += 0.5
+    with pytest.raises(QueueFull):
+        capacity.put(message("one too many"))
+    assert queue.counts == 2
+
+
 def test_what_others_put_is_seen_within_a_second():
-    """A count is good for a second, and for an eighth of the room."""
+    """A count is good for a second at most."""
     queue, clock = CountedQueue(), Clock()
     capacity = Capacity(queue, 80, clock)
     capacity.put(message("a"))

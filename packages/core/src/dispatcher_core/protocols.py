@@ -123,6 +123,13 @@ class Queue(Protocol):
             QueueUnavailable: the queue could not be read, for now.
         """
 
+    def is_taken(self, id: str) -> bool:
+        """Whether the id is that of a job, a batch, or jobs that were put together singly.
+
+        Raises:
+            QueueUnavailable: the queue could not be read, for now.
+        """
+
     def waiting(self, limit: int) -> int:
         """How many jobs wait, queued or scheduled, counted no further than the limit.
 

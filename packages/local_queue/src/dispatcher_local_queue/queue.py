@@ -27,6 +27,19 @@ WHERE id = ? AND state IN ('queued', 'scheduled')
 RETURNING CASE WHEN callback_delay IS NULL THEN batch_id END
 """
 _MEANING = "SELECT name, payload, queue FROM job WHERE id = ?"
+_TAKEN = """
+SELECT EXISTS (SELECT 1 FROM job WHERE id = ?)
+    OR EXISTS (SELECT 1 FROM accepted_batch WHERE id = ?)
+"""
+# Written so that both halves read nothing but an index, and no more of it than the limit.
+_COUNT_WAITING = """
+SELECT count(*) FROM (
+    SELECT 1 FROM job WHERE state = 'queued'
+    UNION ALL
+    SELECT 1 FROM job WHERE state = 'scheduled' AND available_at IS NOT NULL
+    LIMIT ?
+)
+"""
 _ASK_RUNNING = "UPDATE job SET cancel_requested = 1 WHERE id = ? AND state = 'running'"
 
 
@@ -145,6 +158,26 @@ class SQLiteQueue:
             QueueUnavailable: the queue could not be read, for now.
         """
         return sum(not worker.dead() for worker in self._registry.workers())
+
+    def is_taken(self, id: str) -> bool:
+        """Whether the id is that of a job, a batch, or jobs that were put together singly.
+
+        Raises:
+            QueueUnavailable: the queue could not be read, for now.
+        """
+        with self._database.read() as connection:
+            (taken,) = connection.execute(_TAKEN, (id, id)).fetchone()
+        return bool(taken)
+
+    def waiting(self, limit: int) -> int:
+        """How many jobs wait, counted no further than the limit; callbacks once they are due.
+
+        Raises:
+            QueueUnavailable: the queue could not be read, for now.
+        """
+        with self._database.read() as connection:
+            (count,) = connection.execute(_COUNT_WAITING, (limit,)).fetchone()
+        return int(count)
 
     def close(self) -> None:
         """Close what is open; a later use opens it anew."""

@@ -43,6 +43,7 @@ def create_app(
         signer,
         open_queue(settings.queue_url) if queue is None else queue,
         _registry(settings) if registry is None else registry,
+        max_queued=settings.max_queued,
     )
 
 

@@ -13,6 +13,7 @@ from dispatcher_core.status import BatchStatus
 from dispatcher_core.wire import JobMessage
 
 from .answers import Answer
+from .capacity import Intake
 from .problems import Refusal
 from .verification import VerifiedRequest
 
@@ -29,25 +30,27 @@ class Batches:
     """What requests about batches are answered.
 
     Args:
-        queue: where the jobs go.
+        queue: where the batches are.
         registry: the jobs that may be asked for.
+        intake: where new batches go: the queue, or what limits it.
     """
 
-    def __init__(self, queue: Queue, registry: AliasRegistry) -> None:
+    def __init__(self, queue: Queue, registry: AliasRegistry, intake: Intake) -> None:
         self._queue = queue
         self._registry = registry
+        self._intake = intake
 
     def dispatch(self, request: VerifiedRequest) -> Answer:
         """Queue the batch in the body, all of it or nothing.
 
         Raises:
             RequestError: the body breaks the wire format; ``invalid-batch`` where jobs in it
-                cannot run here.
+                cannot run here, ``too-large`` where it has more than may ever wait.
             QueueError: the queue does not take it.
         """
         batch = decode_batch(request.id, request.body)
         self._check_handlers(batch)
-        ids = self._queue.put_batch(batch)
+        ids = self._intake.put_batch(batch)
         if ids is None:
             logger.info("accepted the batch %s of %d jobs", batch.id, len(batch.jobs))
             state = "running" if batch.jobs else "succeeded"
@@ -76,25 +79,13 @@ class Batches:
 
     def _check_handlers(self, batch: BatchMessage) -> None:
         faults = list(islice(_faults(batch, self._registry), _MAX_ERRORS))
-        if faults and not self._knows(batch, faults[0].job):
+        # A deploy may have come between: what was accepted before it is not refused now.
+        if faults and not self._queue.is_taken(batch.id):
             raise Refusal(
                 "jobs of the batch cannot run here, so none is queued",
                 "invalid-batch",
                 members={"errors": [fault.members() for fault in faults]},
             )
-
-    def _knows(self, batch: BatchMessage, job: JobMessage) -> bool:
-        """Whether the id of the batch, or of this job of it, is taken.
-
-        A deploy may have come between: what was accepted before it is not refused now. Jobs
-        that are no batch are known by their own ids only; since they were taken all or none,
-        one tells. Where an id belongs to something else, the queue itself refuses the batch.
-        """
-        return bool(
-            self._queue.find_batch(batch.id)
-            or self._queue.find_job(batch.id)
-            or self._queue.find_job(job.id)
-        )
 
     def _state(self, batch: BatchMessage) -> str:
         if not batch.should_batch:

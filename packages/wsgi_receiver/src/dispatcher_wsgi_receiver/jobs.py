@@ -9,6 +9,7 @@ from dispatcher_core.status import JobStatus
 from dispatcher_core.wire import JobMessage, decode_dispatch, encode_status
 
 from .answers import Answer
+from .capacity import Intake
 from .problems import Refusal
 from .verification import VerifiedRequest
 
@@ -21,13 +22,15 @@ class Jobs:
     """What requests about single jobs are answered.
 
     Args:
-        queue: where the jobs go.
+        queue: where the jobs are.
         registry: the jobs that may be asked for.
+        intake: where new jobs go: the queue, or what limits it.
     """
 
-    def __init__(self, queue: Queue, registry: AliasRegistry) -> None:
+    def __init__(self, queue: Queue, registry: AliasRegistry, intake: Intake) -> None:
         self._queue = queue
         self._registry = registry
+        self._intake = intake
 
     def dispatch(self, request: VerifiedRequest) -> Answer:
         """Queue the job in the body.
@@ -40,7 +43,7 @@ class Jobs:
         """
         job = decode_dispatch(request.id, request.body)
         self._check_handler(job)
-        if self._queue.put(job):
+        if self._intake.put(job):
             logger.info("accepted %s %s in %s", job.id, job.job, job.queue)
             state = "scheduled" if job.delay > 0 else "queued"
             return Answer(202, {"id": job.id, "state": state})
@@ -70,7 +73,7 @@ class Jobs:
             self._registry.resolve(job.job).check(job.payload)
         except (UnknownJob, InvalidPayload):
             # A deploy may have come between: a job accepted before it is not refused now.
-            if self._queue.find_job(job.id) is None:
+            if not self._queue.is_taken(job.id):
                 raise
 
     def _state(self, id: str) -> str:

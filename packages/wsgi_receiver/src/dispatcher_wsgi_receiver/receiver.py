@@ -18,15 +18,20 @@ from dispatcher_core.wire import MAX_JOB_BODY, VERSION
 
 from .answers import Answer, time_text
 from .batches import Batches
-from .body import check_no_body
+from .body import BODY_TIMEOUT, announces_body, check_no_body, client_socket
+from .capacity import Capacity
 from .jobs import Jobs
 from .problems import Refused, internal_problem, problem
 from .routes import Operation, match
 from .verification import VerifiedRequest, Verifier
+from .watchdog import Watchdog
 
 __all__ = ["Receiver"]
 
 _MAX_LOGGED = 200
+# Before it takes the next request, a server reads the rest of one that was refused; a stranger
+# who does not send it must not keep the thread. The next request ends the deadline.
+_UNREAD_SECONDS = 1.0
 
 logger = logging.getLogger("dispatcher.receiver")
 
@@ -41,6 +46,10 @@ class Receiver:
         clock: the time in Unix seconds.
         max_job_body: the most bytes that the body of a dispatch may have.
         max_batch_body: the most bytes that the body of a batch's dispatch may have.
+        body_timeout: seconds in which a body must have come, besides a second for each
+            256 KiB of it; kept where the server gives the connection away, as gunicorn and
+            our own server do.
+        max_queued: how many jobs may wait in the queue; None for no limit.
     """
 
     def __init__(
@@ -52,15 +61,20 @@ class Receiver:
         clock: Callable[[], float] = time.time,
         max_job_body: int = MAX_JOB_BODY,
         max_batch_body: int = MAX_BATCH_BODY,
+        body_timeout: float = BODY_TIMEOUT,
+        max_queued: int | None = None,
     ) -> None:
         limits: dict[Operation, int] = {
             "dispatch": max_job_body,
             "dispatch-batch": max_batch_body,
         }
-        self._verifier = Verifier(signer, clock, limits)
+        self._watchdog = Watchdog()
+        self._verifier = Verifier(signer, clock, limits, self._watchdog, body_timeout)
+        self._unread_seconds = min(_UNREAD_SECONDS, body_timeout)
         self._queue = queue
         self._clock = clock
-        jobs, batches = Jobs(queue, registry), Batches(queue, registry)
+        intake = queue if max_queued is None else Capacity(queue, max_queued)
+        jobs, batches = Jobs(queue, registry, intake), Batches(queue, registry, intake)
         self._operations = {
             "dispatch": jobs.dispatch,
             "dispatch-batch": batches.dispatch,
@@ -88,6 +102,20 @@ class Receiver:
             return problem(error, self._clock())
 
     def _accepted(self, environ: WSGIEnvironment) -> Answer:
+        connection = client_socket(environ)
+        self._watchdog.stop(connection)
+        try:
+            request = self._request(environ)
+        except Refused:
+            if announces_body(environ):
+                self._watchdog.start(connection, self._unread_seconds)
+            raise
+        if request is None:
+            return self._health()
+        return self._operations[request.route.operation](request)
+
+    def _request(self, environ: WSGIEnvironment) -> VerifiedRequest | None:
+        """The verified request; None where it asks for the health, which everybody may."""
         route = match(
             environ["REQUEST_METHOD"],
             environ.get("PATH_INFO", ""),
@@ -95,8 +123,8 @@ class Receiver:
         )
         if route.operation == "health":
             check_no_body(environ)
-            return self._health()
-        return self._operations[route.operation](self._verifier.verify(environ, route))
+            return None
+        return self._verifier.verify(environ, route)
 
     def _ping(self, request: VerifiedRequest) -> Answer:
         workers = self._queue.workers()

@@ -52,7 +52,7 @@ class _Handler(WSGIRequestHandler):
         return parsed and not self._header.passed
 
     def get_environ(self) -> WSGIEnvironment:
-        # RFC 9110, section 8.6: of two lengths neither can be trusted, so the application gets both.
+        # RFC 9110, section 8.6: of two lengths neither can be trusted; the application gets both.
         lengths = {"CONTENT_LENGTH": ", ".join(self.headers.get_all("Content-Length", []))}
         return {**super().get_environ(), **lengths, SOCKET_KEY: self.connection}
 

@@ -98,6 +98,7 @@ def _refuses_an_id_for_another_job(queue: Queue) -> None:
 def _knows_no_other_id(queue: Queue) -> None:
     assert queue.find_job(new_id()) is None, "find_job() of an unknown id must be None"
     assert queue.cancel_job(new_id()) is None, "cancel_job() of an unknown id must be None"
+    assert queue.is_taken(new_id()) is False, "is_taken() of an unknown id must be False"
 
 
 def _cancels_a_waiting_job(queue: Queue) -> None:

@@ -123,6 +123,11 @@ class MemoryQueue:
         """None: nobody works on these jobs."""
         return
 
+    def is_taken(self, id: str) -> bool:
+        """Whether the id is that of a job, a batch, or jobs that were put together singly."""
+        with self._lock:
+            return id in self._fingerprints or id in self._statuses
+
     def waiting(self, limit: int) -> int:
         """How many jobs wait, counted no further than the limit; callbacks once they are due."""
         with self._lock:
