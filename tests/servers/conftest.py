@@ -31,6 +31,7 @@ from dispatcher_http_sender import UrllibSender
 DOCS = Path(__file__).parents[2] / "docs"
 SECRET = "A1b2" * 16
 PATIENCE = 60.0
+MAX_QUEUED = 3000  # more than all tests together leave waiting there, twice
 
 # The first line of a block names the file that it is.
 FILE = re.compile(r"^```\w+\n# ([\w./-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -262,12 +263,14 @@ class Server:
         certificate: the file with the certificate to trust, empty where it has none.
         while_broken: what it answered to a dispatch before its queue could be used, by the code
             that it was to answer with.
+        max_queued: how many jobs may wait there.
     """
 
     deployment: Deployment
     url: str
     certificate: str = ""
     while_broken: dict[str, Reply] = field(default_factory=dict)
+    max_queued: int = MAX_QUEUED
 
     @property
     def prefix(self) -> str:
@@ -398,6 +401,7 @@ def make_place(folder: Path) -> Place:
     settings = {
         "DISPATCHER_BACKEND_SECRET_FILE": str(folder / "secret"),
         "DISPATCHER_QUEUE_URL": f"sqlite:///{folder / 'queue.sqlite3'}",
+        "DISPATCHER_MAX_QUEUED": str(MAX_QUEUED),
     }
     place = Place(folder, quiet_environment() | settings)
     place.write_files(page("deploy.md"))

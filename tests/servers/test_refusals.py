@@ -12,8 +12,7 @@ from dispatcher_core.problems import STATUSES
 GOOD = b'{"type":"dispatch","job":"send-mail","payload":{"to":"ann"}}'
 OTHER_SECRET = "C3d4" * 16
 
-# Tried elsewhere: what a test further down provokes in another way, and what has to wait.
-# PLACE FOR `queue-full` (429): once `max_queued` is a setting, start a server with it set to 1.
+# What tests further down, and those of other files, provoke in another way.
 ELSEWHERE = {"internal", "unavailable", "length-required", "timeout", "queue-full"}
 
 
@@ -89,6 +88,21 @@ def test_an_id_that_is_used_again_for_something_else(server):
     reply = server.signed("POST", "/dispatch", dispatch(payload={"to": "bob"}), id)
     assert reply.refusal == (422, "id-reused")
     assert server.signed("POST", "/dispatch", GOOD, id).status == 200
+
+
+def test_a_full_queue(server):
+    """``queue-full`` with a time to wait; there is room once what waits is cancelled."""
+    half = server.max_queued // 2 + 1
+    first, second = new_id(), new_id()
+    bodies = [batch(*["send-mail"] * half) for _ in range(2)]
+    assert server.signed("POST", "/dispatch/batch", bodies[0], first).status == 202
+    reply = server.signed("POST", "/dispatch/batch", bodies[1], second)
+    assert reply.refusal == (429, "queue-full")
+    assert int(reply.headers["retry-after"]) > 0
+    assert server.signed("POST", "/dispatch/batch", bodies[0], first).status == 200
+    assert server.signed("DELETE", f"/batches/{first}").status == 200
+    assert server.signed("POST", "/dispatch/batch", bodies[1], second).status == 202
+    assert server.signed("DELETE", f"/batches/{second}").status == 200
 
 
 def test_a_queue_that_cannot_be_opened(server):
