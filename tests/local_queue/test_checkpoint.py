@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from dispatcher_local_queue import SQLiteQueue
-from dispatcher_local_queue.checkpoint import checkpoint, leading
+from dispatcher_local_queue.checkpoint import checkpoint
 from dispatcher_local_queue.database import Database
 from dispatcher_local_queue.endings import Ending
+from dispatcher_local_queue.leading import leading
 
 MEBIBYTE = 1 << 20
 

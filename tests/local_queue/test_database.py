@@ -238,7 +238,7 @@ def test_a_failed_write_leaves_nothing(database) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupted_transaction_holds_nothing_up(database, path, interrupt, monkeypatch):
     """An alarm that rings in the middle of anything leaves neither a lock nor a half write."""
-    monkeypatch.setattr("dispatcher_local_queue.database._PATIENCE", 0.1)
+    monkeypatch.setattr("dispatcher_local_queue.patience._PATIENCE", 0.1)
     other = Database(path, durable=False)
     with other.write():
         pass

@@ -5,8 +5,8 @@ import pytest
 
 from dispatcher_core.errors import QueueUnavailable
 from dispatcher_local_queue import maintenance
-from dispatcher_local_queue.checkpoint import leading
 from dispatcher_local_queue.database import now_ms
+from dispatcher_local_queue.leading import leading
 from dispatcher_local_queue.maintenance import Pruner, free_step, prune_step, repeated
 
 HOUR = 3_600_000

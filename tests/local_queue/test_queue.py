@@ -254,7 +254,7 @@ def test_a_locked_queue_is_unavailable(queue, message, database, monkeypatch) ->
     """A write lock that is held for too long is an error of ours, and passes."""
     job = message()
     queue.put(message())
-    monkeypatch.setattr("dispatcher_local_queue.database._PATIENCE", 0.1)
+    monkeypatch.setattr("dispatcher_local_queue.patience._PATIENCE", 0.1)
     with database.write():
         with pytest.raises(QueueUnavailable, match=r"queue\.sqlite3 is locked"):
             queue.put(job)

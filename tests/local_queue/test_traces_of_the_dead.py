@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from dispatcher_local_queue.checkpoint import leading
+from dispatcher_local_queue.leading import leading
 from dispatcher_local_queue.liveness import birth_of, group_runs
 
 

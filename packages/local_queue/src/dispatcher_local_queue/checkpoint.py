@@ -6,33 +6,13 @@ itself; here one process at a time does, while it holds the write lock on anothe
 It only ever copies what no reader needs (PASSIVE), so it makes nobody wait for readers.
 """
 
-import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-from filelock import lock_descriptor, unlock_descriptor
-
-__all__ = ["PAGES_BETWEEN", "PAGE_BYTES", "USUAL_PAGES", "checkpoint", "leading"]
+__all__ = ["PAGES_BETWEEN", "PAGE_BYTES", "USUAL_PAGES", "checkpoint"]
 
 PAGES_BETWEEN = 1000  # as in SQLite itself: a log of about 4 MiB
 PAGE_BYTES = 4096
 USUAL_PAGES = 6  # what putting, claiming or ending one job writes
-
-
-@contextmanager
-def leading(path: Path) -> Iterator[bool]:
-    """Whether this process got the lock of this file, without waiting, for the block."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    leads = False
-    try:
-        leads = lock_descriptor(descriptor, blocking=False)
-        yield leads
-    finally:
-        if leads:
-            unlock_descriptor(descriptor)  # a fork made meanwhile has the file open too
-        os.close(descriptor)
 
 
 def checkpoint(writer: sqlite3.Connection, other: sqlite3.Connection) -> None:

@@ -6,7 +6,6 @@ SQLite's POSIX locks, and commits would be lost (https://sqlite.org/howtocorrupt
 
 import logging
 import os
-import random
 import sqlite3
 import time
 from collections import deque
@@ -14,22 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
 
 from dispatcher_core.errors import QueueError, QueueUnavailable
 
-from .checkpoint import PAGE_BYTES, PAGES_BETWEEN, USUAL_PAGES, checkpoint, leading
+from .checkpoint import PAGE_BYTES, PAGES_BETWEEN, USUAL_PAGES, checkpoint
 from .files import QueueFiles
 from .filesystem import check_file_system
 from .forks import ForkGate
+from .leading import leading
+from .patience import patiently, taking_turns
 from .troubles import explained, refused
 
 __all__ = ["Database", "now_ms"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 logger = logging.getLogger("dispatcher.queue")
 
@@ -41,8 +38,6 @@ SELECT (SELECT user_version FROM pragma_user_version),
        (SELECT application_id FROM pragma_application_id),
        (SELECT count(*) FROM sqlite_master)
 """
-_PATIENCE = 5.0  # seconds that a write waits for the others
-_RETRY = (0.0001, 0.0004)  # SQLite's own waiting starves processes; short and random does not
 
 
 def now_ms() -> int:
@@ -68,6 +63,7 @@ class Database:
     def __init__(self, path: Path, *, durable: bool) -> None:
         self.files = QueueFiles(path.absolute())
         self._path = str(self.files.database)
+        self._turn = self.files.turn_lock
         self._synchronous = "FULL" if durable else "NORMAL"
         self._written = 0
         self._idle: deque[_Connection] = deque()
@@ -94,7 +90,7 @@ class Database:
             QueueUnavailable: the file cannot be written for now.
             QueueError: the file is no queue of ours.
         """
-        return self._transaction(_begin_writing, pages)
+        return self._transaction(self._begin_writing, pages)
 
     def execute(
         self, statement: str, values: Sequence[object], pages: int = USUAL_PAGES
@@ -113,7 +109,7 @@ class Database:
         with self._forks:
             connection = self._take()
             try:
-                cursor = _patiently(connection.execute, statement, values)
+                cursor = taking_turns(self._turn, connection.execute, statement, values)
             except sqlite3.Error as error:
                 connection.close()
                 raise explained(error, self.files.database) from error
@@ -150,6 +146,9 @@ class Database:
         if pages:
             self._count(pages)
 
+    def _begin_writing(self, connection: sqlite3.Connection) -> None:
+        taking_turns(self._turn, connection.execute, "BEGIN IMMEDIATE")
+
     def _count(self, pages: int) -> None:
         # The sum may miss some when threads race: it only says when it is time again.
         self._written += pages
@@ -162,7 +161,10 @@ class Database:
             self.files.make_folder()  # whoever took it away must not make the log grow
             with leading(self.files.leader_lock) as leads:
                 if leads:
-                    with self._transaction(_begin_writing) as writer, self._transaction() as other:
+                    with (
+                        self._transaction(self._begin_writing) as writer,
+                        self._transaction() as other,
+                    ):
                         checkpoint(writer, other)
         except (QueueError, OSError) as error:
             # The caller's commit holds all the same: an error would tell him that it does not.
@@ -190,7 +192,7 @@ class Database:
             path = self.files.database
             logger.error("%s was deleted or replaced: going on with what is there", path)
         try:
-            return _patiently(self._open)
+            return patiently(self._open)
         except sqlite3.Error as error:
             raise explained(error, self.files.database) from error
         except OSError as error:
@@ -298,32 +300,10 @@ class Database:
 
 def _begin_reading(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN")
-    _patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
-
-
-def _begin_writing(connection: sqlite3.Connection) -> None:
-    _patiently(connection.execute, "BEGIN IMMEDIATE")
-
-
-def _patiently(act: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """What ``act`` gives once nobody else is in its way."""
-    deadline = None
-    while True:
-        try:
-            return act(*arguments, **options)
-        except sqlite3.OperationalError as error:
-            now = time.monotonic()
-            deadline = deadline or now + _PATIENCE
-            if not _is_busy(error) or now > deadline:
-                raise
-            time.sleep(random.uniform(*_RETRY))
+    patiently(lambda: connection.execute("SELECT 1 FROM worker LIMIT 1").fetchone())
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
         raise QueueError(f"SQLite cannot use its write-ahead log here (journal mode {mode})")
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -36,6 +36,11 @@ class QueueFiles:
         return self.folder / "migration.lock"
 
     @property
+    def turn_lock(self) -> Path:
+        """Held by who waits for SQLite's write lock without sleeping."""
+        return self.folder / "turn.lock"
+
+    @property
     def leader_lock(self) -> Path:
         """Held by who writes the log back into the database."""
         return self.folder / "leader.lock"

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from dispatcher_core.errors import QueueUnavailable
 
-from .checkpoint import leading
 from .database import Database, now_ms
+from .leading import leading
 
 __all__ = [
     "GIVE_WAY",
