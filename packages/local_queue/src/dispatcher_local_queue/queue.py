@@ -187,9 +187,7 @@ class SQLiteQueue:
     def _insert(self, jobs: Sequence[JobMessage]) -> Sequence[bool]:
         now = now_ms()
         rows = [new_row(job, now) for job in jobs]
-        # One statement: one for each would hand the interpreter's lock around between threads.
-        values = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
-        cursor = self._database.execute(insertion(len(rows)), values, pages_of(rows))
+        cursor = self._database.execute(*insertion(rows), pages_of(rows))
         self._wake({job.queue for job in jobs})
         if cursor.rowcount == len(rows):
             return [True] * len(rows)
