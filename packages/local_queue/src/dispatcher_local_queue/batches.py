@@ -29,7 +29,7 @@ ORDER BY seq LIMIT 100
 """
 _COUNT = {
     state: f"""
-    UPDATE batch SET pending = pending - ?, {state} = {state} + ? WHERE id = ? RETURNING {_COLUMNS}
+    UPDATE batch SET pending = pending - ?, {state} = {state} + ? WHERE id = ? RETURNING pending
     """
     for state in ("succeeded", "failed", "cancelled")
 }
@@ -194,8 +194,9 @@ def count_ended(connection: sqlite3.Connection, id: str, state: str, now: int) -
     Returns:
         The queues of callbacks that came due, whose workers are to be woken.
     """
-    batch = _counted(connection, id, state, 1)
-    woken = set()
+    if _count(connection, id, state, 1) and state != "failed":
+        return set()  # nearly always: nothing hangs on this one
+    batch, woken = _found(connection, id), set()
     if state == "failed" and batch.failed == 1:
         woken |= _make_due(connection, batch.catch_id, now)
         if not batch.allow_failures:
@@ -248,14 +249,21 @@ def _settle(connection: sqlite3.Connection, batch: _Batch, now: int) -> set[str]
     return woken
 
 
-def _counted(connection: sqlite3.Connection, id: str, state: str, count: int) -> _Batch:
-    return _Batch.found(connection.execute(_COUNT[state], (count, count, id)).fetchone())
+def _count(connection: sqlite3.Connection, id: str, state: str, count: int) -> int:
+    """Count jobs that ended, and tell how many are pending after that."""
+    (pending,) = connection.execute(_COUNT[state], (count, count, id)).fetchone()
+    return int(pending)
+
+
+def _found(connection: sqlite3.Connection, id: str) -> _Batch:
+    return _Batch.found(connection.execute(_FIND, (id,)).fetchone())
 
 
 def _cancel_jobs(connection: sqlite3.Connection, batch: _Batch, now: int) -> _Batch:
     count = connection.execute(_CANCEL_WAITING, (now, batch.id)).rowcount
     connection.execute(_ASK_RUNNING, (batch.id,))
-    return _counted(connection, batch.id, "cancelled", count)
+    _count(connection, batch.id, "cancelled", count)
+    return _found(connection, batch.id)
 
 
 def _make_due(connection: sqlite3.Connection, id: str | None, now: int) -> set[str]:
