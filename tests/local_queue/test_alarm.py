@@ -4,6 +4,7 @@ import asyncio
 import gc
 import random
 import signal
+import threading
 import time
 
 import pytest
@@ -77,3 +78,48 @@ def test_it_rings_once(alarm) -> None:
         while time.monotonic() < until:
             pass
     assert rung == [True]
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_what_is_postponed_is_not_torn_apart(alarm, loop, in_loop) -> None:
+    """It rings into nothing that is postponed, and strikes as soon as that has returned."""
+    whole: list[bool] = []
+
+    def hold() -> None:
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:
+            pass
+        whole.append(True)
+
+    async def hold_in_loop() -> None:
+        alarm.postponed(hold)
+        pytest.fail("it did not strike")
+
+    with pytest.raises(JobTimeout), alarm.armed(0.01):
+        if in_loop:
+            loop.wait(hold_in_loop())
+        alarm.postponed(hold)
+        pytest.fail("it did not strike")
+    assert whole == [True]
+    assert alarm.rang
+    with alarm.armed(10):
+        assert alarm.postponed(sum, [1, 2]) == 3
+
+
+def test_other_threads_postpone_nothing(alarm) -> None:
+    """What another thread does does not keep the alarm from the main thread."""
+    begun, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert done.wait(20)
+
+    thread = threading.Thread(target=alarm.postponed, args=[hold])
+    thread.start()
+    assert begun.wait(10)
+    try:
+        with pytest.raises(JobTimeout), alarm.armed(0.01):
+            done.wait(10)
+    finally:
+        done.set()
+        thread.join()

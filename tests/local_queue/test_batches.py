@@ -1,5 +1,6 @@
 """Batches in the file: acceptance, counters, callbacks, cancelling, adding, pruning."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -93,6 +94,15 @@ def test_an_id_of_something_else_is_refused_and_nothing_is_kept(queue, other):
         queue.put_batch(other)
     assert queue.find_job("fresh") is None
     assert queue.find_batch("second") is None
+
+
+def test_an_id_that_is_there_twice_is_refused(queue):
+    """Whoever builds a batch with one id twice is told which."""
+    batch = batch_of(*numbered(2))
+    with pytest.raises(IdReused) as caught:
+        queue.put_batch(replace(batch, jobs=(*batch.jobs, batch.jobs[1])))
+    assert caught.value.id == "job-1"
+    assert queue.find_job("job-0") is None
 
 
 def test_a_job_cannot_have_the_id_of_a_batch(queue, message):

@@ -156,7 +156,7 @@ def test_a_fork_waits_for_other_threads(owner, closed, wait_until) -> None:
     def stay() -> None:
         with owner.gate:
             inside.set()
-            wait_until(lambda: owner.gate._is_shut)
+            wait_until(lambda: owner.gate._forking)
             assert closed == []
             left.append(True)
 
@@ -176,7 +176,7 @@ def test_who_is_inside_goes_deeper(owner, wait_until) -> None:
     def go_deeper() -> None:
         with owner.gate:
             inside.set()
-            wait_until(lambda: owner.gate._is_shut)
+            wait_until(lambda: owner.gate._forking)
             newcomer.start()
             with owner.gate:
                 order.append("deeper")
@@ -220,3 +220,24 @@ def test_a_gate_is_forgotten(closed) -> None:
     del owner
     assert fork(lambda: True) == 0
     assert closed == []
+
+
+def test_two_forks_at_once(owner, wait_until) -> None:
+    """The gate stays shut until the last of several forks is made."""
+    entered: list[bool] = []
+
+    def come_in() -> None:
+        with owner.gate:
+            entered.append(True)
+
+    newcomer = threading.Thread(target=come_in)
+    with ThreadPoolExecutor(1) as other:
+        owner.gate._shut()
+        other.submit(owner.gate._shut).result(10)
+        owner.gate._open()
+        newcomer.start()
+        wait_until(lambda: newcomer.ident not in owner.gate._inside or entered)
+        assert entered == []
+        other.submit(owner.gate._open).result(10)
+    newcomer.join(10)
+    assert entered == [True]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher_local_queue.wakeup import Bells, Sleeper
+from dispatcher_local_queue.wakeup import MOST_KEPT, Bells, Sleeper
 
 LONG = 10.0
 
@@ -174,3 +174,16 @@ def test_threads_ring_the_first_time_at_once(folder, database) -> None:
     assert open_files() == before + 1
     bells.close()
     assert open_files() == before
+
+
+def test_more_queues_than_descriptors(folder, database) -> None:
+    """Pipes beyond those that are kept open are rung too, and their descriptors given back."""
+    bells, listener = Bells(database.files), Bells(database.files)
+    last = listener.pipe(f"queue-{MOST_KEPT + 9}")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(MOST_KEPT + 10):
+        bells.ring(f"queue-{number}")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + MOST_KEPT
+    assert os.read(last, 9) == b"\0"
+    bells.close()
+    listener.close()

@@ -9,6 +9,7 @@ import pytest
 from dispatcher_core import Progress
 from dispatcher_local_queue.database import now_ms
 from dispatcher_local_queue.liveness import birth_of
+from dispatcher_local_queue.wakeup import MOST_KEPT
 
 HOOKED_APPLICATION = """
 import asyncio, contextvars
@@ -407,3 +408,11 @@ def test_children_do_not_hinder_recovery(
     assert jobs.ended(id).result == way
     assert jobs.row(id)["kills"] == 1
     assert birth_of(child), "the child was to run on"
+
+
+def test_more_queues_than_are_remembered(start_work, jobs) -> None:
+    """However many queues there have been, each job is found."""
+    start_work("--processes", "1")
+    ids = [jobs.put("pid", queue=f"tenant-{number}") for number in range(MOST_KEPT + 20)]
+    assert {jobs.ended(id).state for id in ids} == {"succeeded"}
+    assert jobs.ended(jobs.put("pid", queue="tenant-0")).state == "succeeded"

@@ -8,15 +8,19 @@ import asyncio
 import inspect
 import signal
 import types
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from threading import current_thread, main_thread
+from typing import Any, ParamSpec, TypeVar
 
 from dispatcher_core.outcomes import JobTimeout
 
 __all__ = ["GRACE", "Alarm"]
 
 GRACE = 5.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _TimeoutWhileWaiting(JobTimeout, asyncio.CancelledError):
@@ -31,6 +35,8 @@ class Alarm:
         self._rang = False
         self._in_loop = False
         self._pending = False
+        self._postponing = False
+        self._late = False
         self._task: asyncio.Task[Any] | None = None
         self._guarded: Coroutine[Any, Any, object] | None = None
         signal.signal(signal.SIGALRM, self._ring)
@@ -66,6 +72,22 @@ class Alarm:
         if pending:
             raise JobTimeout
 
+    def postponed(self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """What the function returns; an alarm that rings meanwhile strikes once it has.
+
+        For what must not be torn apart: a transaction that nobody ends would stop everybody.
+        """
+        if current_thread() is not main_thread():  # the alarm rings in that one only
+            return function(*arguments, **options)
+        self._postponing = True
+        try:
+            return function(*arguments, **options)
+        finally:
+            self._postponing = False
+            late, self._late = self._late, False
+            if late:
+                self._strike()
+
     async def guard(self, coroutine: Coroutine[Any, Any, object]) -> object:
         """Await the coroutine as one that the alarm can reach while it waits."""
         self._task, self._guarded = asyncio.current_task(), coroutine
@@ -83,6 +105,12 @@ class Alarm:
         if not self._armed:
             return
         self._armed, self._rang = False, True
+        if self._postponing:
+            self._late = True
+        else:
+            self._strike()
+
+    def _strike(self) -> None:
         if not self._in_loop:
             raise JobTimeout
         if self._guarded and inspect.getcoroutinestate(self._guarded) == inspect.CORO_RUNNING:

@@ -46,7 +46,7 @@ class ForkGate:
         depth = inside.get(thread, 0)
         inside[thread] = depth + 1
         # Who is inside already may go deeper: the fork waits for him.
-        if self._is_shut and not depth:
+        if self._forking and not depth:
             self._wait(thread)
 
     def __exit__(self, *_: object) -> None:
@@ -58,13 +58,13 @@ class ForkGate:
             inside.pop(thread, None)
 
     def _wait(self, thread: int) -> None:
-        while self._is_shut:
+        while self._forking:
             self._inside.pop(thread, None)
             time.sleep(_LOOK_AGAIN)
             self._inside[thread] = 1
 
     def _shut(self) -> None:
-        self._is_shut = True
+        self._forking.add(get_ident())  # several threads may fork at once
         end = time.monotonic() + _PATIENCE
         while self._inside.keys() - {get_ident()} and time.monotonic() < end:
             time.sleep(_LOOK_AGAIN)
@@ -73,11 +73,11 @@ class ForkGate:
             close()
 
     def _open(self) -> None:
-        self._is_shut = False
+        self._forking.discard(get_ident())
 
     def _open_anew(self) -> None:
         # The child has none of the other threads.
-        self._is_shut = False
+        self._forking: set[int] = set()
         self._inside: dict[int, int] = {}
 
 

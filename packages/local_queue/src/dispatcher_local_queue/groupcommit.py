@@ -50,7 +50,8 @@ class GroupCommit(Generic[Item, Outcome]):
 
     Args:
         write: writes items in one commit, and gives an outcome for each. When it fails, the
-            items are written one by one, so that one item's error is not another's.
+            items are written one by one, so that one item's error is not another's; but for
+            QueueUnavailable, which no item is to blame for.
     """
 
     def __init__(self, write: Callable[[Sequence[Item]], Sequence[Outcome]]) -> None:

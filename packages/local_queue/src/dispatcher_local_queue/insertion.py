@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
@@ -71,6 +72,11 @@ def insertion(rows: Sequence[Row]) -> tuple[str, Sequence[object]]:
     return _statement(len(rows)), values
 
 
+def _repeated(rows: Sequence[Row]) -> str:
+    [(twice, _)] = Counter(str(row[0]) for row in rows).most_common(1)
+    return twice
+
+
 @cache
 def _statement(count: int) -> str:
     values = ", ".join([_VALUES] * count)
@@ -92,5 +98,5 @@ def insert_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM job").fetchone()
     if insert_unless_known(connection, rows) != len(rows):
         ids = json.dumps([row[0] for row in rows])
-        (taken,) = connection.execute(_TAKEN, (ids, last)).fetchone()
-        raise IdReused(taken)
+        taken = connection.execute(_TAKEN, (ids, last)).fetchone()
+        raise IdReused(taken[0] if taken else _repeated(rows))

@@ -65,10 +65,11 @@ def taking_turns(turn: Path, act: Callable[P, T], *arguments: P.args, **options:
 
 
 def _in_turn(turn: Path, act: Callable[[], T]) -> T:
+    done: list[T] = []
     with suppress(OSError), leading(turn) as first:  # the file's folder may be gone
         if first:
-            return _sleepless(act)
-    return act()
+            done.append(_sleepless(act))
+    return done[0] if done else act()
 
 
 def _sleepless(act: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ from sqlite3 import Connection, Cursor
 from typing import Self
 
 from dispatcher_core.batch_wire import BatchMessage
-from dispatcher_core.errors import ConfigError, IdReused
+from dispatcher_core.errors import ConfigError, IdReused, QueueUnavailable
 from dispatcher_core.status import BatchStatus, JobStatus
 from dispatcher_core.wire import JobMessage, job_fingerprint
 
@@ -76,7 +76,7 @@ class SQLiteQueue:
             QueueUnavailable: it could not be kept, for now.
         """
         new = self._group.add(job)
-        if not new and self._fingerprint(job.id) != job.fingerprint:
+        if not new and self._known_fingerprint(job.id) != job.fingerprint:
             raise IdReused(job.id)
         return new
 
@@ -207,9 +207,12 @@ class SQLiteQueue:
         for queue in queues:
             self._bells.ring(queue)
 
-    def _fingerprint(self, id: str) -> bytes | None:
+    def _known_fingerprint(self, id: str) -> bytes | None:
+        """That of the job with this id, None where the id is that of a batch."""
         with self._database.read() as connection:
             row = connection.execute(_MEANING, (id,)).fetchone()
+        if row is None and not self.is_taken(id):
+            raise QueueUnavailable(f"the job {id} was forgotten while it was put again")
         # Few are asked for, so none is stored.
         return row and job_fingerprint(row[0], json.loads(row[1]), row[2])
 

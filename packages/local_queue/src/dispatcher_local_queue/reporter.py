@@ -11,6 +11,7 @@ from dispatcher_core.names import derived_id
 from dispatcher_core.status import BatchStatus
 from dispatcher_core.wire import JobMessage
 
+from .alarm import Alarm
 from .claims import Claim, Claims
 
 __all__ = ["Reporter"]
@@ -25,10 +26,14 @@ class Reporter:
         claims: the worker's side of the queue.
         claim: the run.
         registry: the jobs that may run.
+        alarm: rings when the job has run too long, but not into what is done here.
     """
 
-    def __init__(self, claims: Claims, claim: Claim, registry: AliasRegistry) -> None:
+    def __init__(
+        self, claims: Claims, claim: Claim, registry: AliasRegistry, alarm: Alarm
+    ) -> None:
         self._claims = claims
+        self._undisturbed = alarm.postponed
         self._claim = claim
         self._registry = registry
         self._added = 0
@@ -36,17 +41,17 @@ class Reporter:
     def report_progress(self, done: int, total: int) -> None:
         """Keep the progress of the job; it is no reason to fail that it cannot be kept."""
         try:
-            self._claims.report_progress(self._claim, done, total)
+            self._undisturbed(self._claims.report_progress, self._claim, done, total)
         except QueueUnavailable as error:
             logger.warning("progress was not kept: %s", error)
 
     def cancel_requested(self) -> bool:
         """Whether the job was asked to stop."""
-        return self._claims.cancel_requested(self._claim)
+        return self._undisturbed(self._claims.cancel_requested, self._claim)
 
     def batch(self) -> BatchStatus | None:
         """The batch of the job as it is now, None without one."""
-        return self._claims.batch(self._claim)
+        return self._undisturbed(self._claims.batch, self._claim)
 
     def add_to_batch(self, jobs: Sequence[Job]) -> tuple[str, ...]:
         """Add jobs to the batch of the job.
@@ -66,7 +71,7 @@ class Reporter:
         messages = [
             self._message(job, position, now) for position, job in enumerate(jobs, self._added)
         ]
-        self._claims.add_to_batch(self._claim, messages)
+        self._undisturbed(self._claims.add_to_batch, self._claim, messages)
         self._added += len(messages)
         return tuple(message.id for message in messages)
 

@@ -56,7 +56,7 @@ class JobRunner:
         self.registry = registry
         self._around_job = around_job
         self._resources = resources
-        self._alarm = alarm
+        self.alarm = alarm
         self._loop = loop
 
     def options(self, name: str) -> JobOptions:
@@ -94,13 +94,13 @@ class JobRunner:
     ) -> Ending:
         with self._loop.own_context(), self._loop.entered(running(context)):
             try:
-                with self._alarm.armed(handler.options.timeout):
+                with self.alarm.armed(handler.options.timeout):
                     value = self._call(handler, payload, context)
-                if self._alarm.rang:
+                if self.alarm.rang:
                     raise JobTimeout("the handler went on after its timeout")
                 return Ending(state="succeeded", result=self._loop.run(_result_text, value))
             except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-                timed_out = self._alarm.rang or isinstance(error, JobTimeout)
+                timed_out = self.alarm.rang or isinstance(error, JobTimeout)
                 return self._loop.run(_ending_after, error, handler.options, context, timed_out)
 
     def _call(

@@ -15,7 +15,13 @@ _LOCKED = "is locked by others for too long: try again"
 _CLOSED = "let this user read and write it, what lies beside it, and its folder"
 _FREE = "free some space"
 _ANEW = "move it away, with its -wal and -shm, to begin a new one"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_MORE_FILES = "let this process open more files (ulimit -n)"
+_OS_ADVICE = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
+}
 _RETRIED_LATER = {
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
@@ -50,7 +56,7 @@ def explained(error: sqlite3.Error, path: Path) -> QueueError:
 
 def refused(error: OSError, path: Path) -> QueueUnavailable:
     """Why the system does not let us make or open the file, and what to do about it."""
-    advice = _FREE if error.errno in _NO_SPACE else "let this user write to its folder"
+    advice = _OS_ADVICE.get(error.errno or 0, "let this user write to its folder")
     return QueueUnavailable(
         f"the queue's file {path} cannot be made or opened: {error.strerror}"
         f"{_owners(path.parent)}; {advice}, or set DISPATCHER_QUEUE_URL to another place"

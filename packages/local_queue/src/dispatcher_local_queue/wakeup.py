@@ -12,7 +12,10 @@ from contextlib import suppress
 
 from .files import QueueFiles
 
-__all__ = ["Bells", "Sleeper"]
+__all__ = ["MOST_KEPT", "Bells", "Sleeper"]
+
+MOST_KEPT = 64
+"""How many pipes a process keeps open: names of queues may be many, descriptors are few."""
 
 _POLL_WITHOUT_BELLS = 0.1
 
@@ -30,10 +33,17 @@ class Bells:
 
     def ring(self, queue: str) -> None:
         """Wake one worker that sleeps on the queue."""
-        pipe = self.pipe(queue)
-        if pipe is not None:
-            with suppress(BlockingIOError):  # full of nudges already
-                os.write(pipe, b"\0")
+        kept = self.pipe(queue)
+        pipe = self._open(queue) if kept is None else kept
+        if pipe is None:
+            return
+        try:
+            os.write(pipe, b"\0")
+        except BlockingIOError:
+            pass  # full of nudges already
+        finally:
+            if kept is None:
+                os.close(pipe)
 
     def silence(self, queues: Iterable[str]) -> None:
         """Take back the nudges for these queues."""
@@ -44,8 +54,10 @@ class Bells:
                     os.read(pipe, 65536)
 
     def pipe(self, queue: str) -> int | None:
-        """The descriptor of the queue's pipe, None where there can be none."""
+        """The descriptor of the queue's pipe, None where there can be none, or no more."""
         if queue not in self._pipes:
+            if len(self._pipes) >= MOST_KEPT:
+                return None
             descriptor = self._open(queue)
             if descriptor is None:
                 return None

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from dispatcher_core.application import Application, load_application
 from dispatcher_core.errors import JobLoadError, QueueError, QueueUnavailable
@@ -26,7 +26,7 @@ from .reports import Left, Ready, Refused, ReportWriter
 from .running import JobRunner, delay_after
 from .slots import Run, Slots
 from .spec import WorkerSpec, WorkSettings
-from .wakeup import Bells, Sleeper
+from .wakeup import MOST_KEPT, Bells, Sleeper
 
 __all__ = ["Worker", "main"]
 
@@ -54,8 +54,11 @@ class QueueOrder:
         """The queues, first things first."""
         now = time.monotonic()
         if not self._fixed and now - self._looked_up >= 1.0:
-            known = {*self._queues, *self._claims.queues()} - {"default"}
-            self._queues = ["default", *sorted(known)]
+            waiting = set(self._claims.queues())
+            known = {*self._queues, *waiting}
+            # To look into an empty queue costs little, but its name may never come again.
+            serve = known if len(known) <= MOST_KEPT else waiting
+            self._queues = ["default", *sorted(serve - {"default"})]
             self._looked_up = now
         return self._queues
 
@@ -128,16 +131,18 @@ class Worker:
 
     def _pass_on(self, queue: str) -> None:
         """Wake another worker, if there is work for it: one nudge may stand for many jobs."""
-        if self._claims.work_waits([queue]):
-            self._bells.ring(queue)
+        with suppress(QueueUnavailable):  # the claim is ours, and others look within a second
+            if self._claims.work_waits([queue]):
+                self._bells.ring(queue)
 
     def _run(self, claim: Claim) -> Ending:
         options = self._runner.options(claim.name)
         deadline = time.monotonic() + options.timeout + GRACE
         retry = delay_after(options, claim.attempt)
         self._slots.post(self._slot, Run(int(deadline * 1e9), claim.token, retry))
+        runner = self._runner
         try:
-            return self._runner.run(claim, Reporter(self._claims, claim, self._runner.registry))
+            return runner.run(claim, Reporter(self._claims, claim, runner.registry, runner.alarm))
         finally:
             self._slots.clear(self._slot)
 
