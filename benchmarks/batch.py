@@ -5,8 +5,6 @@ the functions below without their ``part_``. Exit status 1 when a goal is missed
 """
 
 import argparse
-import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from cases import messages, raw_database, raw_row
 from measuring import ROUNDS, Table, folder, medians, per_second
+from programs import HERE, SECRET, environment, served
 
 from dispatcher_core import Config, Dispatcher, Job
 from dispatcher_core.batch_wire import BatchMessage, decode_batch, encode_batch
@@ -31,8 +30,6 @@ from dispatcher_local_queue.database import Database
 from dispatcher_local_queue.endings import Ending
 from dispatcher_local_queue.wakeup import Bells
 
-HERE = Path(__file__).parent
-SECRET = "benchmark-0123456789-abcdefghij"
 COUNT = 10_000
 SINGLES = 2_000
 FAILURES = 5
@@ -224,50 +221,13 @@ def seconds_of(ask: Callable[[str], object], id: str, times: int = 200) -> Calla
 # Programs
 
 
-def environment(path: Path, **settings: str) -> dict[str, str]:
-    """The environment of a program that uses the queue in this file."""
-    return {
-        **os.environ,
-        "DISPATCHER_QUEUE_URL": f"sqlite:///{path}",
-        "DISPATCHER_MODULES": "cases",
-        **settings,
-    }
-
-
 @contextmanager
 def receiver(place: Path) -> Iterator[Dispatcher]:
     """A receiver under gunicorn, and what dispatches to it."""
-    shutil.copy(HERE / "cases.py", place)  # here, a queue.py beside it hides the standard one
-    log = place / "gunicorn.log"
-    command = (
-        *("gunicorn", "dispatcher_wsgi_receiver:create_app()", "--bind", "127.0.0.1:0"),
-        *("--worker-class", "gthread", "--workers", "2", "--threads", "4"),
-        *("--no-control-socket", "--log-file", str(log)),
-    )
-    settings = {"DISPATCHER_IS_BACKEND": "true", "DISPATCHER_BACKEND_SECRET": SECRET}
-    server = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=place,
-        env=environment(place / "queue.sqlite3", **settings),
-    )
-    try:
-        dispatcher = Dispatcher(Config(url=listening_at(log), secret=SECRET))
+    with served(place) as url:
+        dispatcher = Dispatcher(Config(url=url, secret=SECRET))
         singles_rate(dispatcher, 100)  # both processes are up, with all open that they need
         yield dispatcher
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def listening_at(log: Path) -> str:
-    """Where gunicorn listens, once both its processes are up."""
-    deadline = time.monotonic() + 20
-    while not log.exists() or log.read_text().count("Booting worker") < 2:
-        assert time.monotonic() < deadline, "gunicorn did not start"
-        time.sleep(0.02)
-    match = re.search(r"Listening at: (\S+)", log.read_text())
-    assert match
-    return match[1]
 
 
 def seconds_to_run(place: Path, *, should_batch: bool) -> float:

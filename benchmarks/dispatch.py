@@ -8,24 +8,23 @@ import argparse
 import base64
 import http.client
 import os
-import re
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-HERE = Path(__file__).resolve().parent
-sys.path[0] = str(HERE.parent)  # not this folder, whose queue.py would hide the standard library's
+sys.path[0] = str(
+    Path(__file__).resolve().parents[1]
+)  # not this folder, whose queue.py would hide the standard library's
 
 import bcrypt
 import requests
 from benchmarks.cases import raw_database
 from benchmarks.measuring import Table, folder, medians, per_second
+from benchmarks.programs import RECEIVER, SECRET, served
 
 from dispatcher_core import Config, Dispatcher, Job, Signer
 from dispatcher_core.names import new_id
@@ -33,10 +32,8 @@ from dispatcher_core.wire import encode_dispatch
 from dispatcher_http_sender import UrllibSender
 from dispatcher_http_sender.requests_sender import RequestsSender
 
-SECRET = "benchmark-0123456789-abcdefghij"
 COUNT = 500
 PAYLOAD = {"number": 1, "text": "x" * 170}
-RECEIVER = "dispatcher_wsgi_receiver:create_app()"
 
 
 def part_dispatching(table: Table) -> None:
@@ -45,8 +42,9 @@ def part_dispatching(table: Table) -> None:
     with ExitStack() as stack:
         place = stack.enter_context(folder())
         raw_database(place / "raw.sqlite3").close()
+        raw = {"RAW_DATABASE": str(place / "raw.sqlite3")}
         nothing, commit, receiver = (
-            stack.enter_context(served(place, app))
+            stack.enter_context(served(place, app, processes=1, more=raw))
             for app in ("dispatch_apps:nothing", "dispatch_apps:commit", RECEIVER)
         )
         config = Config(url=receiver, secret=SECRET)
@@ -140,47 +138,6 @@ def headers() -> dict[str, str]:
         "webhook-timestamp": "1700000000",
         "webhook-signature": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
     }
-
-
-# Programs
-
-
-@contextmanager
-def served(place: Path, app: str) -> Iterator[str]:
-    """An application under gunicorn, and its url."""
-    for source in ("cases.py", "dispatch_apps.py"):
-        shutil.copy(HERE / source, place)  # here, a queue.py beside them hides the standard one
-    log = place / f"{re.sub('[^a-z]', '-', app)}.log"
-    command = (
-        *("gunicorn", app, "--bind", "127.0.0.1:0", "--worker-class", "gthread", "--workers", "1"),
-        *("--threads", "4", "--keep-alive", "60", "--no-control-socket", "--log-file", str(log)),
-    )
-    settings = {
-        "RAW_DATABASE": str(place / "raw.sqlite3"),
-        "DISPATCHER_QUEUE_URL": f"sqlite:///{place / 'queue.sqlite3'}",
-        "DISPATCHER_MODULES": "cases",
-        "DISPATCHER_IS_BACKEND": "true",
-        "DISPATCHER_BACKEND_SECRET": SECRET,
-    }
-    server = subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=place, env={**os.environ, **settings}
-    )
-    try:
-        yield listening_at(log)
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def listening_at(log: Path) -> str:
-    """Where gunicorn listens, once its process is up."""
-    deadline = time.monotonic() + 20
-    while not log.exists() or "Booting worker" not in log.read_text():
-        assert time.monotonic() < deadline, "gunicorn did not start"
-        time.sleep(0.02)
-    match = re.search(r"Listening at: (\S+)", log.read_text())
-    assert match
-    return match[1]
 
 
 PARTS = {

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from batch import SECRET, listening_at, receiver, together
+from batch import together
 from measuring import ROUNDS, Table, folder, percentile
+from programs import SECRET, served
 
 from dispatcher_core import Config, Dispatcher, Signer
 from dispatcher_core.names import new_id
@@ -99,8 +100,8 @@ def report(table: Table, rounds: list[Load]) -> None:
 @contextmanager
 def backend() -> Iterator[str]:
     """The URL of a receiver under gunicorn."""
-    with folder() as place, receiver(place):
-        yield listening_at(place / "gunicorn.log")
+    with folder() as place, served(place) as url:
+        yield url
 
 
 def threads_round(dispatcher: Dispatcher) -> Load:
