@@ -19,9 +19,12 @@ CORE = "dispatcher_core"
 OPTIONAL = {
     "dispatcher_core.pytest_plugin": {"pytest"},
     "dispatcher_core.contrib.django": {"django", "asgiref"},
-    "dispatcher_http_sender.requests_sender": {"requests"},
+    "dispatcher_http_sender.requests_sender": {"requests", "urllib3"},
 }
-"""Modules for the sake of what their package does not depend on (asgiref comes with Django)."""
+"""Modules for the sake of what their package does not depend on.
+
+asgiref comes with Django, urllib3 with requests.
+"""
 
 
 @dataclass(frozen=True, slots=True)

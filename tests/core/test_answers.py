@@ -3,9 +3,11 @@ import json
 import pytest
 
 from dispatcher_core import DeliveryError, Response
-from dispatcher_core.answers import accepted, answer_of, job_status, pong
+from dispatcher_core.answers import RETRYABLE, accepted, answer_of, job_status, pong
 
 NOW = 1_700_000_000.0
+AGAIN = "try again later (a dispatch with the same id stays one job)"
+CHECK_URL = "check that the backend's URL is the one where its receiver is mounted"
 STATUS = {
     "id": "a",
     "job": "j",
@@ -57,9 +59,9 @@ def test_another_yes_is_a_bad_answer(response):
         (405, "method-not-allowed", "URL"),
         (422, "unknown-job", "that is why"),
         (422, "invalid-payload", "that is why"),
-        (429, "queue-full", "same id"),
-        (500, "internal", "log"),
-        (503, "unavailable", "same id"),
+        (429, "queue-full", f"too many jobs wait there: {AGAIN}"),
+        (500, "internal", f"its log says how: {AGAIN}"),
+        (503, "unavailable", f"its queue cannot be used for now: {AGAIN}"),
     ],
 )
 def test_a_problem_says_what_to_do(problem, status, code, advice):
@@ -94,9 +96,20 @@ def test_a_refusal_that_is_no_problem_is_rejected(headers, body):
     assert "403" in str(error)
 
 
-def test_a_missing_page_says_to_check_the_url():
-    """A 404 of another server is most likely a wrong URL."""
-    assert "URL" in str(refused(Response(404, {}, b"<html>")))
+@pytest.mark.parametrize("status", sorted(RETRYABLE))
+def test_a_passing_refusal_of_something_else_says_to_come_back(status):
+    """An answer that may be better the next time says so, where no problem document does."""
+    text = str(refused(Response(status, {"content-type": "text/html"}, b"<html>")))
+    assert text.startswith(f"the backend answered {status}: its server says so, or a proxy")
+    assert text.endswith(AGAIN)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 501])
+def test_a_refusal_of_something_else_says_to_check_the_url(status):
+    """What is no receiver stands in front of one, or in its place."""
+    text = str(refused(Response(status, {"content-type": "text/html"}, b"<html>")))
+    assert f"answered {status}: a receiver would say why, so something before it" in text
+    assert text.endswith(CHECK_URL)
 
 
 def test_a_redirect_names_its_target():

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime, formatdate
 
@@ -9,6 +10,7 @@ from dispatcher_core.answers import RETRYABLE, retry_after
 from dispatcher_core.delivery import Call, Clock, Delivery
 
 SECRET = "A1b2" * 16
+URL = "https://backend.test/base"
 POST = Call("POST", "/dispatch", "job_1", b'{"type":"dispatch"}')
 OK = Response(202, {}, b"{}")
 GONE = SendFailed("the connection was refused")
@@ -77,13 +79,23 @@ def test_other_answers_are_final(delivery, sender, manual_clock, status):
 
 
 def test_tls_failures_are_final(delivery, sender):
-    """What the sender calls not retryable is raised at once, as it is."""
+    """What the sender calls not retryable is raised at once."""
     failed = SendFailed("the certificate is not trusted", "tls-failed", retryable=False)
     sender.answers = [failed, OK]
+    with pytest.raises(SendFailed, match="the certificate is not trusted") as caught:
+        delivery.send(POST)
+    assert (caught.value.code, caught.value.retryable) == ("tls-failed", False)
+    assert caught.value.__cause__ is failed
+    assert len(sender.requests) == 1
+
+
+def test_what_says_it_all_is_raised_as_it_is(delivery, sender):
+    """Where there is nothing to add, the sender's own error is raised."""
+    refused = SendFailed("nothing was sent: the url has a blank", "rejected", retryable=False)
+    sender.answers = [refused, OK]
     with pytest.raises(SendFailed) as caught:
         delivery.send(POST)
-    assert caught.value is failed
-    assert len(sender.requests) == 1
+    assert caught.value is refused
 
 
 def test_there_are_five_tries(delivery, sender, manual_clock):
@@ -101,6 +113,7 @@ def test_there_are_five_tries(delivery, sender, manual_clock):
     [
         ("unreachable", "check that the backend runs and that its URL is right"),
         ("timeout", "more seconds with DISPATCHER_TIMEOUT"),
+        ("tls-failed", "certificate, that this machine trusts who issued it, and that the port"),
         ("bad-answer", "the backend's URL is the one where its receiver is mounted"),
     ],
 )
@@ -111,8 +124,9 @@ def test_a_failure_says_what_to_do(delivery, sender, code, advice):
         delivery.send(POST)
     assert str(caught.value).endswith(", then send it again with the same id")
     assert (caught.value.code, caught.value.retryable) == (code, False)
-    with pytest.raises(SendFailed, match=f"{advice}$"):
+    with pytest.raises(SendFailed, match=advice) as caught:
         delivery.send(Call.without_body("GET", "/jobs/abc"))
+    assert "send it again" not in str(caught.value)
 
 
 def test_the_last_refusal_is_handed_back(delivery, sender):
@@ -192,6 +206,37 @@ def test_retry_after_beyond_the_deadline_ends_at_once(delivery, sender, manual_c
     assert (len(sender.requests), manual_clock.slept) == (1, [])
 
 
+@pytest.mark.parametrize(("takes", "tries"), [(0.875, 2), (0.9375, 1)])
+def test_a_try_without_time_hides_no_answer(delivery, sender, manual_clock, takes, tries):
+    """Where a pause would leave less than 0.1 s, the answer in hand is the last one."""
+    sender.answers = [Response(429, {"retry-after": "14"}, b"in hand"), Response(429, {}, b"late")]
+    sender.takes = takes
+    assert delivery.send(POST).body == (b"in hand" if tries == 1 else b"late")
+    assert len(sender.requests) == tries
+    assert manual_clock.slept == [14.0] * (tries - 1)
+
+
+@pytest.mark.parametrize("oversleeps", [14.3, 14.45, 14.5, 99.0])
+def test_a_pause_that_takes_too_long_is_the_end(sender, manual_clock, oversleeps):
+    """A machine that wakes up late begins no try without time for it."""
+    clock = replace(
+        manual_clock.clock(), sleep=lambda seconds: manual_clock.sleep(seconds + oversleeps)
+    )
+    delivery = Delivery(URL, Signer(SECRET), sender, timeout=5.0, deadline=15.0, clock=clock)
+    sender.answers = [Response(503, {}, b"in hand"), OK]
+    tries = 2 if oversleeps < 14.4 else 1
+    assert delivery.send(POST).status == (202 if tries == 2 else 503)
+    assert len(sender.timeouts) == tries
+    assert min(sender.timeouts) >= 0.1
+
+
+def test_the_first_try_is_made_however_little_time_there_is(delivery, sender):
+    """What a sender is given is more than nothing."""
+    sender.answers = [OK]
+    assert delivery.send(POST, within=1e-9) is OK
+    assert sender.timeouts == [1e-9]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -231,9 +276,17 @@ def test_a_sender_that_breaks_fails_the_call(delivery, sender):
     sender.answers = [RuntimeError("bug")]
     with pytest.raises(SendFailed, match="the sender broke: RuntimeError: bug") as caught:
         delivery.send(POST)
-    assert not caught.value.retryable
+    assert (caught.value.code, caught.value.retryable) == ("rejected", False)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert len(sender.requests) == 1
+
+
+def test_the_log_says_that_the_sender_broke(dispatcher, sender, caplog):
+    """The line has the kind of the exception, and not its text, which could hold anything."""
+    sender.answers = [RuntimeError("bug in v1,c2VjcmV0")]
+    assert dispatcher.dispatch("greet", id="mine").failed
+    [record] = caplog.records
+    assert record.getMessage() == "job mine (greet) not dispatched: rejected (RuntimeError)"
 
 
 def test_an_error_of_our_own_passes(delivery, sender):

@@ -16,6 +16,8 @@ from dispatcher_core.delivery import Clock
 MIB, GIB = 2**20, 2**30
 NOTHING = bytes(64 * 1024)
 SAFE = "then send it again with the same id"
+AGAIN = "try again later (a dispatch with the same id stays one job)"
+PROXY = "its server says so, or a proxy before it"
 
 
 def page(status, *fields, body="<html><title>Welcome</title></html>"):
@@ -163,18 +165,20 @@ PASSING = {
     "503 with Retry-After": Case(
         partial(refuses, problem(503, "unavailable", "Retry-After: 0")),
         "unavailable",
-        ("answered 503 unavailable", "send it again later with the same id"),
+        ("answered 503 unavailable", AGAIN),
         queued=False,
     ),
     "500 of the receiver": Case(
         partial(answers, problem(500, "internal")),
         "internal",
-        ("answered 500 internal", "its log says how"),
+        ("answered 500 internal", "its log says how", AGAIN),
     ),
     "500 of something else": Case(
-        partial(answers, page(500)), "rejected", ("the backend answered 500",)
+        partial(answers, page(500)), "rejected", ("the backend answered 500", PROXY, AGAIN)
     ),
-    "504 of a proxy": Case(partial(answers, page(504)), "rejected", ("the backend answered 504",)),
+    "504 of a proxy": Case(
+        partial(answers, page(504)), "rejected", ("the backend answered 504", PROXY, AGAIN)
+    ),
 }
 
 URL = "check that the backend's URL is the one where its receiver is mounted"
@@ -188,6 +192,12 @@ FINAL = {
     ),
     "404 with HTML": Case(
         partial(refuses, page(404)), "rejected", ("the backend answered 404", URL), queued=False
+    ),
+    "413 of a proxy": Case(
+        partial(refuses, page(413)),
+        "rejected",
+        ("the backend answered 413", "something before it answered", URL),
+        queued=False,
     ),
     "another protocol": Case(
         partial(answers, "220 mail.example ESMTP\r\n" * 3), "bad-answer", NO_HTTP
@@ -422,5 +432,5 @@ def test_retry_after_beyond_the_deadline_ends_at_once(sent, backend, pauses, cap
     result, network, _ = sent(wait)
     assert (result.error.code, result.error.status) == ("unavailable", 503)
     assert result.error.retry_after == pytest.approx(60, abs=30)
-    assert_told(result, ("send it again later with the same id",), network.place, caplog)
+    assert_told(result, (AGAIN,), network.place, caplog)
     assert (len(network.wires), pauses.taken, backend.ids()) == (1, [], [])

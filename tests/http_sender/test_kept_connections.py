@@ -10,13 +10,16 @@ import sys
 import threading
 import time
 import urllib.request
+import weakref
 
 import pytest
 
 from dispatcher_core.errors import SendFailed
 from dispatcher_core.protocols import Request
 from dispatcher_http_sender import UrllibSender
-from dispatcher_http_sender.connections import (
+from dispatcher_http_sender.connections import DeadlineHTTPConnection, Message, Place
+from dispatcher_http_sender.deadline import Deadline
+from dispatcher_http_sender.handlers import (
     DeadlineHTTPHandler,
     DeadlineHTTPSHandler,
     build_director,
@@ -93,7 +96,7 @@ def test_no_connection_close(serve):
     assert b"connection:" not in server.requests[0].lower()
 
 
-def test_one_segment(serve, monkeypatch):
+def test_one_call(serve, monkeypatch):
     """Header and body of a small request are handed to the system at once."""
     server = serve(echoing)
     sent = []
@@ -431,6 +434,27 @@ def test_tls_session_is_resumed(serve, server_context, client_context, version):
     assert resumed == [False, True, True]
 
 
+def test_tls_session_of_a_lost_request_is_not_resumed(serve, server_context, client_context):
+    """A connection that was not answered leaves no session: it may be what the server minds."""
+    resumed = []
+
+    def script(connection, server):
+        server.read_request(connection)
+        resumed.append(connection.session_reused)
+        if len(resumed) != 2:
+            connection.sendall(answer("200 OK", b"{}", "Connection: close"))
+
+    server = serve(script, server_context)
+
+    with secure_sender(client_context) as sender:
+        echo_of(sender, server.url, b"one")
+        with pytest.raises(SendFailed):
+            echo_of(sender, server.url, b"two")
+        echo_of(sender, server.url, b"three")
+
+    assert resumed == [False, True, False]
+
+
 def test_tls_session_is_of_one_server(serve, server_context, client_context):
     """A session is not offered to another name: the certificate is verified for it."""
     server = serve(repeating(answer("200 OK", b"{}", "Connection: close")), server_context)
@@ -553,6 +577,22 @@ def test_sender_that_is_gone(watched):
     gc.collect()
 
     assert left.wait(30)
+
+
+def test_connection_is_no_cycle(serve):
+    """A connection is gone with who had it, without the garbage collector."""
+    server = serve(echoing)
+    connection = DeadlineHTTPConnection(Place(server.place))
+    message = Message("POST", "/dispatch", {}, b"x")
+    gc.disable()
+    try:
+        assert connection.exchange(message, Deadline.after(10.0)).body == b"x"
+        connection.close()
+        known = weakref.ref(connection)
+        del connection
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 FORKING = """

@@ -1,14 +1,16 @@
 """The pool of connections that wait."""
 
 import gc
+import os
 import socket
 import threading
 import time
+import tracemalloc
 
 import pytest
 
 from dispatcher_http_sender import pool as pool_module
-from dispatcher_http_sender.exchanges import DeadlineHTTPConnection, Place
+from dispatcher_http_sender.connections import DeadlineHTTPConnection, Place
 from dispatcher_http_sender.pool import ConnectionPool
 
 
@@ -94,6 +96,20 @@ def test_too_old_elsewhere(pool, connect, monkeypatch):
     assert connection.sock is None
 
 
+def test_inherited_by_a_fork(pool, connect, monkeypatch):
+    """What another process has put there is closed and not handed out."""
+    (first, _), (second, _), (third, _) = connect(), connect(), connect()
+    pool.put("a", first)
+    pool.put("b", second)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+
+    assert pool.take("a") is None
+    pool.put("a", third)
+
+    assert (first.sock, second.sock) == (None, None)
+    assert pool.take("a") is third
+
+
 def test_too_many(pool, connect, monkeypatch):
     """Of too many connections to a place the one that waits longest is closed."""
     monkeypatch.setattr(pool_module, "MOST_IDLE", 2)
@@ -125,6 +141,24 @@ def test_pool_that_is_gone(connect):
     gc.collect()
 
     assert connection.sock is None
+
+
+def test_pools_leave_nothing_behind():
+    """However many pools were made, nothing is kept of them."""
+    pools = 2000
+    tracemalloc.start()
+    try:
+        ConnectionPool()
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(pools):
+            ConnectionPool()
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 50 * pools
 
 
 def test_threads_do_not_share_a_connection(pool, connect):

@@ -1,11 +1,15 @@
 """The sender on requests: every outcome told by ``responses``, and real servers on loopback."""
 
+import contextlib
 import json
+import os
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -14,6 +18,7 @@ import responses
 from dispatcher_core.errors import PluginNotFound, SendFailed
 from dispatcher_core.plugins import SENDERS, load_plugin
 from dispatcher_core.protocols import Request
+from dispatcher_http_sender import requests_sender
 from dispatcher_http_sender.requests_sender import RequestsSender
 
 URL = "https://backend.test/dispatch"
@@ -299,6 +304,239 @@ def test_request_on_the_wire(serve):
     assert b"webhook-signature: v1,c2VjcmV0" in lines
     assert b"User-Agent: dispatcher-http-sender" in lines
     assert b"Accept-Encoding: identity" in lines
+
+
+def in_turn(*scripts):
+    """A script that is another one for each connection, the last one for all the rest."""
+    left = list(scripts)
+    return lambda *about: (left.pop(0) if len(left) > 1 else left[0])(*about)
+
+
+@pytest.mark.parametrize("status", ["102 Processing", "103 Early Hints"])
+def test_interim_answer(serve, status):
+    """What follows an interim answer is not taken for the answer to the next request."""
+
+    def script(connection, server):
+        while True:
+            body = server.read_request(connection).partition(b"\r\n\r\n")[2]
+            interim = f"HTTP/1.1 {status}\r\n\r\n".encode()
+            connection.sendall(interim + answer("200 OK", body))
+
+    def once(connection, server):
+        body = server.read_request(connection).partition(b"\r\n\r\n")[2]
+        connection.sendall(answer("200 OK", body))
+
+    server = serve(in_turn(script, once))
+
+    with RequestsSender() as sender:
+        with pytest.raises(SendFailed) as caught:
+            sender.send(Request("POST", server.url, {}, b"one"), 10.0)
+        second = sender.send(Request("POST", server.url, {}, b"two"), 10.0)
+
+    assert (caught.value.code, caught.value.retryable) == ("bad-answer", False)
+    assert f"is the interim {status[:3]}" in str(caught.value)
+    assert "use the sender 'urllib'" in str(caught.value)
+    assert second.body == b"two"
+    assert server.connections == 2
+
+
+CHALLENGE = answer(
+    "401 Unauthorized", b"who?", 'WWW-Authenticate: Digest realm="a", nonce="b", qop="auth"'
+)
+
+
+def challenging(data):
+    """A script that asks each request without a digest for one, and answers this to the others."""
+
+    def script(connection, server):
+        while True:
+            request = server.read_request(connection).lower()
+            connection.sendall(data if b"authorization: digest" in request else CHALLENGE)
+
+    return script
+
+
+@pytest.fixture
+def digest():
+    """A session that answers a challenge."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.auth = requests.auth.HTTPDigestAuth("ann", "password")
+        yield session
+
+
+@pytest.mark.parametrize(
+    "status", ["202 Accepted", "302 Found", "401 Unauthorized", "409 Conflict", "503 Unavailable"]
+)
+def test_challenge_is_answered(serve, digest, status):
+    """Where authentication sends the request once more, the last answer is the answer."""
+    # It looks at the status of both answers, and makes an error of the last one.
+    digest.hooks["response"].append(lambda response, **_: response.raise_for_status())
+    server = serve(challenging(answer(status, b"in", "Location: /", "Set-Cookie: a=b")))
+    sender = RequestsSender(digest)
+
+    answers = [sender.send(Request("POST", server.url, HEADERS, BODY), 10.0) for _ in range(2)]
+
+    assert [(one.status, one.body) for one in answers] == [(int(status[:3]), b"in")] * 2
+    bodies = [request.partition(b"\r\n\r\n")[2] for request in server.requests]
+    assert bodies == [BODY] * len(bodies)
+    assert all(b"webhook-signature: v1,c2VjcmV0" in request for request in server.requests)
+    assert server.connections == 1
+    assert dict(digest.cookies) == {}
+
+
+@pytest.mark.parametrize(
+    ("start", "code"),
+    [
+        (b"", "unreachable"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "unreachable"),
+        (answer("302 Found", b"x" * (MEBIBYTE + 1), "Location: /"), "bad-answer"),
+    ],
+    ids=["none", "half", "oversized"],
+)
+def test_challenge_is_answered_in_vain(serve, digest, start, code):
+    """What goes wrong with the last answer is not hidden by the challenge."""
+
+    def script(connection, server):
+        server.read_request(connection)
+        connection.sendall(CHALLENGE)
+        server.read_request(connection)
+        connection.sendall(start)
+
+    server = serve(script)
+
+    assert fail(Request("POST", server.url, HEADERS, BODY), session=digest).code == code
+
+
+def test_authentication_may_free_the_connection(serve):
+    """It may do so before it sends once more, as that of Kerberos and NTLM does."""
+
+    def again(response, **options):
+        if response.status_code != 401:
+            return response
+        assert response.content == b"who?"
+        response.raw.release_conn()
+        repeated = response.connection.send(prove(response.request), **options)
+        repeated.history.append(response)
+        return repeated
+
+    def prove(prepared):
+        prepared.headers["Authorization"] = "Digest of another kind"
+        return prepared
+
+    def ask(prepared):
+        prepared.register_hook("response", again)
+        return prepared
+
+    server = serve(challenging(answer("202 Accepted", b"in")))
+    with requests.Session() as session:
+        session.trust_env, session.auth = False, ask
+        response = RequestsSender(session).send(Request("POST", server.url, {}, BODY), 10.0)
+
+    assert (response.status, response.body) == (202, b"in")
+    assert server.connections == 1
+
+
+def test_threads_keep_their_connections(serve):
+    """More connections than the ten that requests keeps by itself wait for their next request."""
+    threads = 12
+    together = threading.Barrier(threads)
+
+    def script(connection, server):
+        while True:
+            body = server.read_request(connection).partition(b"\r\n\r\n")[2]
+            together.wait(30)
+            connection.sendall(answer("200 OK", body))
+
+    server = serve(script)
+    request = Request("POST", server.url, {}, b"x")
+
+    with RequestsSender() as sender, ThreadPoolExecutor(threads) as pool:
+        for _ in range(3):
+            answers = list(pool.map(lambda _: sender.send(request, 30.0), range(threads)))
+            assert [one.body for one in answers] == [b"x"] * threads
+
+    assert server.connections == threads
+
+
+class Stuck(requests.adapters.HTTPAdapter):
+    """An adapter that knows no timeout, and waits until it is released."""
+
+    def __init__(self):
+        super().__init__()
+        self.stuck, self.released, self.ended = [], threading.Event(), []
+
+    def send(self, request, **options):  # type: ignore[override]
+        self.stuck.append(request.url)
+        try:
+            assert self.released.wait(30)
+            return super().send(request, **options)
+        finally:
+            self.ended.append(request.url)
+
+
+def test_exchanges_left_behind_are_bounded(serve, monkeypatch):
+    """Where too many go on past their deadline no other is begun, until one of them ends."""
+    monkeypatch.setattr(requests_sender, "MOST_LATE", 4)
+    adapter, server = Stuck(), serve(answering(answer("200 OK", b"x")))
+    request = Request("POST", server.url, {}, b"x")
+    with requests.Session() as session:
+        session.mount("http://", adapter)
+        sender = RequestsSender(session)
+        while len(adapter.stuck) < 4:
+            with pytest.raises(SendFailed):
+                sender.send(request, 0.05)
+
+        with pytest.raises(SendFailed, match=r"nothing was sent to .*: 4 requests") as caught:
+            sender.send(Request("POST", f"{server.url}/refused", {}, b"x"), 30.0)
+
+        assert (caught.value.code, caught.value.retryable) == ("timeout", True)
+        adapter.released.set()
+        assert answered(sender, request).body == b"x"
+        assert f"{server.url}/refused" not in adapter.stuck
+        wait_until(lambda: len(adapter.ended) == len(adapter.stuck))
+
+
+def answered(sender, request):
+    """The answer once there is one."""
+    answers = []
+
+    def ask():
+        with contextlib.suppress(SendFailed):
+            answers.append(sender.send(request, 30.0))
+        return answers
+
+    wait_until(ask)
+    return answers[0]
+
+
+def wait_until(condition):
+    """Return once it holds."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_fork_leaves_the_exchanges_behind(monkeypatch):
+    """A fork has none of its parent's threads, and counts none of them."""
+    monkeypatch.setattr(requests_sender, "MOST_LATE", 1)
+    adapter = Stuck()
+    with requests.Session() as session:
+        session.mount("http://", adapter)
+        sender = RequestsSender(session)
+        request = Request("GET", "http://127.0.0.1:9/", {})
+        while not adapter.stuck:
+            with pytest.raises(SendFailed):
+                sender.send(request, 0.05)
+        with pytest.raises(SendFailed, match="nothing was sent"):
+            sender.send(request, 0.05)
+        genuine = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: genuine + 1)
+
+        with pytest.raises(SendFailed, match="no answer from"):
+            sender.send(request, 0.05)
+        adapter.released.set()
 
 
 def test_compressed_answer_is_not_unpacked(serve):

@@ -14,7 +14,7 @@ from dispatcher_core.errors import ConfigError, SendFailed
 from dispatcher_core.plugins import SENDERS, load_plugin
 from dispatcher_core.protocols import Request, Response
 from dispatcher_http_sender import UrllibSender
-from dispatcher_http_sender.connections import DeadlineHTTPHandler, DeadlineHTTPSHandler
+from dispatcher_http_sender.handlers import DeadlineHTTPHandler, DeadlineHTTPSHandler
 
 HEADERS = {
     "Content-Type": "application/json",
@@ -292,6 +292,17 @@ def test_informational_answers_are_skipped(serve):
     server = serve(answering(b"HTTP/1.1 100 Continue\r\n\r\n" + answer("202 Accepted")))
 
     assert UrllibSender().send(post(server.url), 5.0).status == 202
+
+
+def test_interim_answer_to_own_opener(serve):
+    """An opener that does not skip an interim answer is told apart from a final one."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    server = serve(answering(hints + answer("200 OK")))
+
+    error = fail(get(server.url), sender=UrllibSender(urllib.request.build_opener()))
+
+    assert (error.code, error.retryable) == ("bad-answer", False)
+    assert "is the interim 103" in str(error)
 
 
 def test_repeated_and_folded_header(serve):
@@ -689,11 +700,11 @@ def test_malformed_url(url):
 
 
 def test_opener_without_handler():
-    """An opener that opens nothing is told apart from a server that is away."""
+    """An opener that opens nothing is told apart from a server that is away, with what to do."""
     error = fail(get("http://127.0.0.1:9/"), sender=UrllibSender(urllib.request.OpenerDirector()))
 
-    assert (error.code, error.retryable) == ("unreachable", False)
-    assert "no handler for http" in str(error)
+    assert (error.code, error.retryable) == ("rejected", False)
+    assert "nothing was sent: the opener has no handler for http: add a" in str(error)
 
 
 def test_many_threads_share_a_sender(serve):

@@ -34,6 +34,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MAX_TEXT = 500
 _FAULTS_TOLD = 3
 _CHECK_URL = "check that the backend's URL is the one where its receiver is mounted"
+_AGAIN = "try again later (a dispatch with the same id stays one job)"
 
 Status = TypeVar("Status", JobStatus, BatchStatus)
 
@@ -43,9 +44,9 @@ _ADVICE = {
     "timestamp-out-of-range": "the clocks differ too much: set those of both machines",
     "not-found": _CHECK_URL,
     "method-not-allowed": _CHECK_URL,
-    "queue-full": "too many jobs wait there: send it again later with the same id",
-    "unavailable": "its queue cannot be used for now: send it again later with the same id",
-    "internal": "it failed: its log says how",
+    "queue-full": f"too many jobs wait there: {_AGAIN}",
+    "unavailable": f"its queue cannot be used for now: {_AGAIN}",
+    "internal": f"it failed, and its log says how: {_AGAIN}",
 }
 
 
@@ -211,7 +212,9 @@ def _reason(response: Response, problem: Mapping[str, object]) -> str:
         return _ADVICE.get(str(problem["code"])) or _readable(problem.get("detail"))
     if 300 <= response.status < 400:
         return _redirection(response)
-    return _CHECK_URL if response.status == 404 else ""
+    if response.status in RETRYABLE:
+        return f"its server says so, or a proxy before it, whose log may say why: {_AGAIN}"
+    return f"a receiver would say why, so something before it answered: {_CHECK_URL}"
 
 
 def _redirection(response: Response) -> str:

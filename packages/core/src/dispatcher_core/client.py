@@ -51,7 +51,7 @@ class Client:
         try:
             return accepted(job.id, self.delivery.send(call), self._seconds())
         except DeliveryError as error:
-            logger.error("job %s (%s) not dispatched: %s", job.id, job.name, error.code)
+            logger.error("job %s (%s) not dispatched: %s", job.id, job.name, _outcome(error))
             return Result(id=job.id, ids=(job.id,), error=error)
 
     def dispatch_batch(self, request: BatchRequest) -> Result:
@@ -61,7 +61,9 @@ class Client:
             return accepted_batch(request.id, self.delivery.send(call), self._seconds())
         except DeliveryError as error:
             count = len(request.ids)
-            logger.error("batch %s (%d jobs) not dispatched: %s", request.id, count, error.code)
+            logger.error(
+                "batch %s (%d jobs) not dispatched: %s", request.id, count, _outcome(error)
+            )
             return Result(id=request.id, ids=request.ids, error=error)
 
     def job(self, method: str, id: str, within: float | None = None) -> JobStatus:
@@ -116,3 +118,11 @@ class Client:
             return self.ping(within).workers
         except DeliveryError:
             return None
+
+
+def _outcome(error: DeliveryError) -> str:
+    """The code and, where something broke, its kind: the text could hold anything."""
+    cause = error.__cause__
+    if cause is None or isinstance(cause, DeliveryError):
+        return error.code
+    return f"{error.code} ({type(cause).__name__})"

@@ -19,11 +19,15 @@ TRIES = 5
 
 _FIRST_PAUSE = 0.5
 _MOST_PAUSE = 5.0
+# With less time than this a try would end in a timeout, and hide what the one before it said.
+_LEAST = 0.1
 
 # What to do about a failure of the sender; the others say it themselves.
 _ADVICE = {
     "unreachable": "check that the backend runs and that its URL is right",
     "timeout": "check that the backend runs, or give it more seconds with DISPATCHER_TIMEOUT",
+    "tls-failed": "check the backend's certificate, that this machine trusts who issued it,"
+    " and that the port speaks TLS",
     "bad-answer": "check that the backend's URL is the one where its receiver is mounted",
 }
 
@@ -114,7 +118,8 @@ class Delivery:
 
         Every try has the same id and bytes, and a timestamp and signature of its own.
         Tried again are answers with a status in ``RETRYABLE`` and what the sender calls
-        retryable, after ``max(jitter, Retry-After)``, unless the deadline comes first.
+        retryable, after ``max(jitter, Retry-After)``, where that leaves at least 0.1 s before
+        the deadline.
 
         Args:
             call: what to ask.
@@ -125,16 +130,22 @@ class Delivery:
         """
         limit = self._deadline if within is None else min(within, self._deadline)
         end = self.clock.monotonic() + limit
-        tried = 0
+        tried, left = 0, limit
         while True:
             tried += 1
-            outcome = self._try(call, min(self._timeout, end - self.clock.monotonic()))
-            if tried >= self._tries or not _may_pass(outcome):
+            outcome = self._try(call, min(self._timeout, left))
+            is_last = tried >= self._tries or not _may_pass(outcome)
+            left = 0.0 if is_last else self._rest(self._pause(outcome, tried), end)
+            if not left:
                 return _settled(outcome, tried, call)
-            pause = self._pause(outcome, tried)
-            if self.clock.monotonic() + pause >= end:
-                return _settled(outcome, tried, call)
-            self.clock.sleep(pause)
+
+    def _rest(self, pause: float, end: float) -> float:
+        """Seconds that another try has after the pause; 0, at once, where they are too few."""
+        if end - self.clock.monotonic() - pause < _LEAST:
+            return 0.0
+        self.clock.sleep(pause)
+        left = end - self.clock.monotonic()
+        return left if left >= _LEAST else 0.0
 
     def _try(self, call: Call, timeout: float) -> Response | SendFailed:
         try:
@@ -145,7 +156,7 @@ class Delivery:
             raise
         except Exception as error:
             text = f"the sender broke: {type(error).__name__}: {error}"
-            raise SendFailed(text, retryable=False) from error
+            raise SendFailed(text, "rejected", retryable=False) from error
 
     def _request(self, call: Call) -> Request:
         timestamp = int(self.clock.now())

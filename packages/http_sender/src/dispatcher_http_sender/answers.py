@@ -39,10 +39,17 @@ def read_answer(answer: Answer, place: str, deadline: Deadline) -> Response:
     """The whole answer.
 
     Raises:
-        SendFailed: ``bad-answer``: its body is over 1 MiB.
+        SendFailed: ``bad-answer``: its body is over 1 MiB, or it is an interim one. The final
+            one would come after it, and be taken for the answer to the next request.
         IncompleteRead: it was cut off.
         OSError: the connection broke. A TimeoutError past the deadline.
     """
+    if answer.status < 200:
+        raise bad_answer(
+            place,
+            f"is the interim {answer.status}, which its HTTP client cannot skip: use the sender"
+            " 'urllib' with its own opener",
+        )
     body = bytearray()
     while piece := answer.read1(_PIECE):
         body += piece

@@ -20,10 +20,16 @@ def finish_within(deadline: Deadline, work: Callable[[], T]) -> T:
     come to an end by itself.
 
     Raises:
-        TimeoutError: the deadline has passed.
+        OSError: no thread could be started. A TimeoutError past the deadline; where it has
+            passed before, nothing is begun.
     """
+    deadline.remaining()
     done: Future[T] = Future()
-    Thread(target=_settle, args=(done, copy_context(), work), daemon=True).start()
+    thread = Thread(target=_settle, args=(done, copy_context(), work), daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(f"no thread could be started: {error}") from error
     return done.result(deadline.remaining())
 
 

@@ -1,179 +1,219 @@
-"""The handlers of a urllib opener, over kept connections."""
+"""Connections of :mod:`http.client` that carry one exchange after the other, with a deadline.
 
-import io
+A timeout of the standard library starts anew with each byte; here the deadline of an exchange
+bounds all of it: look-up, connect, a proxy's answer, TLS, sending, and reading the answer.
+"""
+
+import select
+import socket
 import ssl
-import urllib.request
-from collections.abc import Callable, Sequence
-from email.message import Message as Header
-from urllib.error import URLError
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from http.client import HTTPS_PORT, HTTPConnection, HTTPResponse
+from typing import Any, cast
+from urllib.parse import urlsplit
 
+from .answers import MAX_BODY
 from .deadline import Deadline
-from .exchanges import (
-    DeadlineHTTPConnection,
-    DeadlineHTTPSConnection,
-    DeadlineResponse,
-    Message,
-    Place,
-    Sessions,
-)
-from .pool import ConnectionPool
+from .incoming import may_follow, read_body, read_head
+from .reader import SocketReader
+from .sockets import connect
 
 __all__ = [
-    "BufferedAnswer",
-    "DeadlineHTTPHandler",
-    "DeadlineHTTPSHandler",
-    "build_director",
-    "default_context",
+    "DeadlineHTTPConnection",
+    "DeadlineHTTPSConnection",
+    "DeadlineResponse",
+    "Message",
+    "Place",
+    "Sessions",
 ]
 
+_JOINED = 64 * 1024
 
-class BufferedAnswer(io.BytesIO):
-    """The body of an answer that was read already, with what urllib's handlers ask of one.
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a connection leads; those to one place are alike.
 
     Attributes:
-        status: the status code, also as ``code``.
-        msg: the words after it.
-        headers: the header.
-        url: what was asked.
+        host: what to connect to, the server or a proxy, with a port unless it is the usual one.
+        tunnel: the server behind a proxy's tunnel, empty without one.
+        authorization: what opens the tunnel, empty for nothing.
     """
 
-    def __init__(self, response: DeadlineResponse, url: str) -> None:
-        super().__init__(response.body)
-        self.status = self.code = response.status
-        self.msg = response.reason
-        self.headers: Header = response.headers
-        self.url = url
+    host: str
+    tunnel: str = ""
+    authorization: str = field(default="", repr=False)
 
-    def info(self) -> Header:
-        """The header."""
-        return self.headers
-
-    def geturl(self) -> str:
-        """What was asked."""
-        return self.url
+    @property
+    def server(self) -> str | None:
+        """The name of the server, which TLS verifies."""
+        return urlsplit(f"//{self.tunnel or self.host}").hostname
 
 
-class DeadlineHTTPHandler(urllib.request.HTTPHandler):
-    """Opens http urls over kept connections; the timeout is one for the whole exchange.
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request as http.client sends it.
 
-    It reads an answer up to 1 MiB before it hands it over. A request that a kept connection
-    loses, without a byte of an answer, is sent once more over a fresh one: requests must be
-    safe to repeat, as those of Dispatcher are by their ids. Many threads may share it.
+    Attributes:
+        method: such as ``POST``.
+        target: the path, or the whole url for a proxy.
+        headers: all of them, but for what http.client adds.
+        body: empty for none.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept = _KeptConnections(DeadlineHTTPConnection)
-
-    def http_open(  # type: ignore[override]  # urllib takes any of its kinds of answer
-        self, req: urllib.request.Request
-    ) -> BufferedAnswer:
-        return self._kept.open(req)
-
-    def close(self) -> None:
-        """Close the connections that wait for their next request."""
-        self._kept.close()
+    method: str
+    target: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
-class DeadlineHTTPSHandler(urllib.request.HTTPSHandler):
-    """The same for https urls. A new connection resumes the TLS session of an old one.
+Sessions = MutableMapping[Place, ssl.SSLSession]
+"""What TLS needs to resume (RFC 8446, section 2.2): of each place the session of the last
+connection that was answered. The next one takes it out, for a session is not used twice."""
+
+
+class DeadlineResponse(HTTPResponse):
+    """An answer that is read as a whole before anybody sees it.
+
+    Attributes:
+        body: its body, or the first bytes of one over 1 MiB, one more than that.
+    """
+
+    body = b""
+
+    def __init__(self, reader: SocketReader, method: str | None) -> None:
+        # Of a socket it wants no more than the file.
+        super().__init__(cast(socket.socket, reader), method=method)
+        self._reader = reader
+        self._asked = method
+
+    def begin(self) -> None:
+        """Read the answer. ``will_close`` says whether it must be the connection's last one.
+
+        Raises:
+            MalformedAnswer: it is not HTTP.
+            IncompleteRead: it was cut off.
+            OSError: the connection broke. A TimeoutError past the deadline.
+        """
+        head = read_head(self._reader)
+        body = read_body(self._reader, head, self._asked, MAX_BODY)
+        self.version, self.status, self.reason = head.version, head.status, head.reason
+        self.code = head.status
+        self.headers = self.msg = head.headers
+        self.body = body.data
+        self.will_close = not (body.whole and may_follow(head)) or self._reader.leftover
+        self.close()
+
+
+class DeadlineHTTPConnection(HTTPConnection):
+    """A connection to a place, made when it is first needed."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.host)
+        if place.tunnel:
+            proof = {"Proxy-Authorization": place.authorization}
+            self.set_tunnel(place.tunnel, headers=proof if place.authorization else {})
+        self._body = b""
+        self._refused = False
+        # An attribute hides the method below, and the method itself in it would be a cycle.
+        del self._create_connection
+
+    @property
+    def answered(self) -> bool:
+        """Whether any byte of an answer has come in the last exchange."""
+        return self._reader.received > 0
+
+    def exchange(self, message: Message, deadline: Deadline) -> DeadlineResponse:
+        """The answer to the message. Without a ``sock`` afterwards the connection has ended.
+
+        Raises:
+            HTTPException: the answer is not HTTP, or was cut off.
+            OSError: the connection broke. A TimeoutError past the deadline.
+        """
+        self._deadline = deadline
+        if self.sock is None:
+            self.connect()
+        self._reader.renew(deadline)
+        self._body = message.body
+        self.request(message.method, message.target, headers=message.headers)
+        response = self.getresponse()
+        if self._refused:
+            self.close()
+        return cast(DeadlineResponse, response)
+
+    def is_stale(self) -> bool:
+        """Whether there is something to read, though nothing was asked.
+
+        It would be the end, or bytes that must not be taken for an answer.
+        """
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def send(self, data: Any) -> None:
+        """Send a header, and the body with it, in one call where it is small.
+
+        A server may answer early and stop reading (RFC 9112, section 9.5). So a connection
+        that breaks here is no error yet: the rest is dropped, and reading the answer shows
+        whether there is one.
+        """
+        body, self._body = self._body, b""
+        pieces = [data + body] if len(body) < _JOINED else [data, body]
+        try:
+            for piece in pieces:
+                self._send_all(memoryview(piece))
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            self._refused = True
+
+    def response_class(  # type: ignore[override]  # http.client does no more than call it
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None
+    ) -> DeadlineResponse:
+        """The answer that comes from the socket."""
+        return DeadlineResponse(self._reader, method)
+
+    def _create_connection(self, address: tuple[str, int], *_: object) -> socket.socket:
+        # The one place where http.client lets its connections choose how to connect.
+        sock = connect(*address, self._deadline)
+        self._reader = SocketReader(sock, self._deadline)
+        return sock
+
+    def _send_all(self, unsent: memoryview) -> None:
+        while unsent:
+            self.sock.settimeout(self._deadline.remaining())
+            unsent = unsent[self.sock.send(unsent) :]
+
+
+class DeadlineHTTPSConnection(DeadlineHTTPConnection):
+    """The same with TLS.
 
     Args:
-        context: how to verify the server; by default :func:`default_context`.
+        place: where it leads.
+        context: how to verify the server.
+        sessions: where it takes a session from, and leaves its own.
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        tls = default_context() if context is None else context
-        super().__init__(context=tls)
-        sessions: Sessions = {}
-        self._kept = _KeptConnections(lambda place: DeadlineHTTPSConnection(place, tls, sessions))
+    default_port = HTTPS_PORT
 
-    def https_open(  # type: ignore[override]  # as above
-        self, req: urllib.request.Request
-    ) -> BufferedAnswer:
-        return self._kept.open(req)
+    def __init__(self, place: Place, context: ssl.SSLContext, sessions: Sessions) -> None:
+        super().__init__(place)
+        self._place = place
+        self._context = context
+        self._sessions = sessions
+
+    def connect(self) -> None:
+        """Connect, through the proxy's tunnel if there is one, and agree on TLS."""
+        super().connect()
+        self.sock.settimeout(self._deadline.remaining())
+        self.sock = self._context.wrap_socket(
+            self.sock,
+            server_hostname=self._place.server,
+            session=self._sessions.pop(self._place, None),
+        )
+        self._reader = SocketReader(self.sock, self._deadline)
 
     def close(self) -> None:
-        """Close the connections that wait for their next request."""
-        self._kept.close()
-
-
-class _KeptConnections:
-    """Exchanges requests for answers, over kept connections where there are some."""
-
-    def __init__(self, connection: Callable[[Place], DeadlineHTTPConnection]) -> None:
-        self._connection = connection
-        self._pool: ConnectionPool[DeadlineHTTPConnection] = ConnectionPool()
-        self.close = self._pool.close
-
-    def open(self, request: urllib.request.Request) -> BufferedAnswer:
-        deadline = Deadline.after(_timeout(request))
-        place, message = _place_and_message(request)
-        return BufferedAnswer(self._exchange(place, message, deadline), request.full_url)
-
-    def _exchange(self, place: Place, message: Message, deadline: Deadline) -> DeadlineResponse:
-        kept = self._pool.take(place)
-        if kept is not None:
-            try:
-                return self._on(kept, place, message, deadline)
-            except OSError:
-                # The server may have closed it at the very moment.
-                if kept.answered:
-                    raise
-        return self._on(self._connection(place), place, message, deadline)
-
-    def _on(
-        self, connection: DeadlineHTTPConnection, place: Place, message: Message, end: Deadline
-    ) -> DeadlineResponse:
-        try:
-            response = connection.exchange(message, end)
-        except BaseException:
-            connection.close()
-            raise
-        if connection.sock is not None:
-            self._pool.put(place, connection)
-        return response
-
-
-def default_context() -> ssl.SSLContext:
-    """A context that verifies certificate and host name against the system's authorities."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def build_director(
-    handlers: Sequence[urllib.request.BaseHandler],
-) -> urllib.request.OpenerDirector:
-    """An opener of these handlers and no others.
-
-    Unlike :func:`urllib.request.build_opener` it adds none that follow redirects, raise for
-    a status, read the environment, or open ``file:``, ``ftp:`` and ``data:``.
-    """
-    director = urllib.request.OpenerDirector()
-    director.addheaders = [("User-agent", "dispatcher-http-sender")]
-    for handler in handlers:
-        director.add_handler(handler)
-    return director
-
-
-def _timeout(request: urllib.request.Request) -> float:
-    if isinstance(request.timeout, int | float):
-        return request.timeout
-    raise URLError("a request with a deadline needs a timeout in seconds")
-
-
-def _place_and_message(request: urllib.request.Request) -> tuple[Place, Message]:
-    if not request.host:
-        raise URLError("no host given")
-    # Cookies and the like may be added to what a redirect drops, and the other way round.
-    items = {**request.headers, **request.unredirected_hdrs}
-    headers = {name.title(): value for name, value in items.items() if name != "Connection"}
-    # The one word that urllib has for the server behind a proxy.
-    tunnel = getattr(request, "_tunnel_host", None) or ""
-    # What opens a proxy's tunnel is not for the server behind it.
-    authorization = headers.pop("Proxy-Authorization", "") if tunnel else ""
-    if not isinstance(request.data, bytes | None):
-        raise URLError("the body must be bytes")
-    message = Message(request.get_method(), request.selector, headers, request.data or b"")
-    return Place(request.host, tunnel, authorization), message
+        """Close the connection, and leave its session to the next one if it is a good one."""
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.session and self.answered:
+            self._sessions[self._place] = self.sock.session
+        super().close()

@@ -22,6 +22,11 @@ class Deadline:
         """The deadline so many seconds from now."""
         return cls(time.monotonic() + seconds)
 
+    @property
+    def passed(self) -> bool:
+        """Whether it has passed."""
+        return time.monotonic() >= self.at
+
     def remaining(self) -> float:
         """Seconds left, always more than 0.
 

@@ -23,7 +23,6 @@ class SocketReader:
 
     Attributes:
         received: how many bytes came since the last :meth:`renew`.
-        ended: whether the other side has closed, and all it sent was received.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -35,7 +34,6 @@ class SocketReader:
         """Begin with another answer, which must have been read by the deadline."""
         self._deadline = deadline
         self.received = 0
-        self.ended = False
 
     @property
     def leftover(self) -> bool:
@@ -85,8 +83,7 @@ class SocketReader:
         piece = self._sock.recv(_PIECE)
         self._buffer += piece
         self.received += len(piece)
-        self.ended = not piece
-        return not self.ended
+        return bool(piece)
 
     def _take(self, size: int) -> bytes:
         piece = bytes(self._buffer[:size])

@@ -4,8 +4,10 @@ import os
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from http.client import HTTPException, IncompleteRead
 from io import BytesIO
+from itertools import chain
 from typing import Any, Self, cast
 
 from dispatcher_core.errors import SendFailed
@@ -16,19 +18,23 @@ from .background import finish_within
 from .deadline import Deadline
 from .failures import send_failed
 from .outgoing import check_request
+from .pool import MOST_IDLE
 
 try:
     import requests
-    from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]  # urllib3's
+    from urllib3.exceptions import HTTPError
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"{error}: the sender 'requests' needs pip install 'dispatcher-http-sender[requests]'",
         name=error.name,
     ) from error
 
-__all__ = ["RequestsSender"]
+__all__ = ["MOST_LATE", "RequestsSender"]
 
-_WORDS_OF_ITS_OWN = (requests.RequestException, BaseHTTPError)
+MOST_LATE = 64
+"""How many exchanges may go on past their deadline before others are refused."""
+
+_WORDS_OF_ITS_OWN = (requests.RequestException, HTTPError)
 # Raised before anything is sent.
 _NOT_SENT = (
     requests.exceptions.InvalidURL,
@@ -43,8 +49,9 @@ class RequestsSender:
 
     A send is one try; redirects are answers, never followed. The session's adapters, proxies,
     certificates, authentication and headers are used, but method, url, body and what Dispatcher
-    puts into the header go out as they were signed. Its response hooks see the answer, and
-    cannot change it; its cookies are sent, and none are kept.
+    puts into the header go out as they were signed. Where authentication answers a challenge,
+    it is one try all the same, and the last answer is the answer. The session's response hooks
+    see answers, and cannot change them; its cookies are sent, and none are kept.
 
     Args:
         session: by default one that verifies TLS, ignores the environment, and is renewed in a
@@ -55,12 +62,15 @@ class RequestsSender:
         self._owned = session is None
         self._session = _new_session() if session is None else session
         self._pid = os.getpid()
+        # Without a lock: each step on a set is atomic.
+        self._running: set[_Exchange] = set()
 
     def send(self, request: Request, timeout: float) -> Response:
         """The answer to the request, also one that refuses.
 
         Each send has a thread of its own, for nothing else bounds the look-up of a host, or a
-        header that drips in. It is left behind when the time is up, until requests returns.
+        header that drips in. It is left behind when the time is up, until requests returns;
+        where 64 were left behind and go on, nothing more is sent until one of them ends.
 
         Args:
             request: what to send.
@@ -73,13 +83,15 @@ class RequestsSender:
                 or ``rejected`` for a request that must not be sent at all.
         """
         place = check_request(request)
-        exchange = _Exchange(self._current(), request, place, Deadline.after(timeout))
+        session = self._current()
+        self._check_late(place)
+        exchange = _Exchange(session, request, place, Deadline.after(timeout))
         try:
-            return finish_within(exchange.deadline, exchange.run)
+            return finish_within(exchange.deadline, partial(self._run, exchange))
         except _NOT_SENT as error:
             text = f"nothing was sent: requests refuses it ({type(error).__name__})"
             raise SendFailed(text, "rejected", retryable=False) from error
-        except (OSError, HTTPException, BaseHTTPError) as error:
+        except (OSError, HTTPException, HTTPError) as error:
             raise send_failed(_cause(error), place, timeout) from error
 
     def close(self) -> None:
@@ -94,10 +106,25 @@ class RequestsSender:
         self.close()
 
     def _current(self) -> requests.Session:
-        if self._owned and self._pid != os.getpid():
-            # The parent's connections carry the parent's answers.
-            self._session, self._pid = _new_session(), os.getpid()
+        if self._pid != os.getpid():
+            # The parent's threads are not here, and its connections carry its own answers.
+            self._session = _new_session() if self._owned else self._session
+            self._running, self._pid = set(), os.getpid()
         return self._session
+
+    def _check_late(self, place: str) -> None:
+        late = [one for one in self._running.copy() if one.deadline.passed]
+        if len(late) >= MOST_LATE:
+            text = f"nothing was sent to {place}: {len(late)} requests go on past their deadline"
+            raise SendFailed(text, "timeout")
+
+    def _run(self, exchange: "_Exchange") -> Response:
+        running = self._running
+        running.add(exchange)
+        try:
+            return exchange.run()
+        finally:
+            running.discard(exchange)
 
 
 class _Exchange:
@@ -111,11 +138,14 @@ class _Exchange:
         self._request = request
         self._place = place
         self._answer: Response | None = None
+        self._body = _ReadBody()
 
     def run(self) -> Response:
         prepared = _prepared(self._session, self._request)
-        # First of all, so that no hook, and no look for a redirect, reads without bounds.
-        prepared.hooks["response"].insert(0, self._read)
+        # Before each hook, so that none, and no look for a redirect, reads without bounds: one
+        # that answers a challenge hands on another response.
+        hooks = [(self._read, hook) for hook in prepared.hooks["response"]]
+        prepared.hooks["response"] = [*chain.from_iterable(hooks), self._read]
         session = self._session
         # Certificates of the session, named once more, go before those of the environment.
         settings = session.merge_environment_settings(
@@ -125,6 +155,8 @@ class _Exchange:
             session.send(
                 prepared, timeout=self.deadline.remaining(), allow_redirects=False, **settings
             )
+        except (requests.ConnectionError, requests.Timeout):
+            raise  # Also where a challenge was answered before.
         except (requests.RequestException, ValueError):
             # Hooks that raise for a status, and a Location that is no url.
             if self._answer is None:
@@ -134,19 +166,31 @@ class _Exchange:
         return self._answer
 
     def _read(self, response: requests.Response, **_: Any) -> None:
+        """Read a response that was not read yet, but none that a hook has made up."""
+        if response.raw in (None, self._body) or (self._answer and not response.history):
+            return
         with closing(response):
             self._answer = read_answer(cast(Answer, response.raw), self._place, self.deadline)
         if _may_be_cut_off(self._request.method, self._answer):
             self._answer = None
             raise OSError("the answer was cut off")
         # For the hooks that come after.
-        response.raw = BytesIO(self._answer.body)
+        self._body = response.raw = _ReadBody(self._answer.body)
+
+
+class _ReadBody(BytesIO):
+    """The body of an answer that was read, in place of what it was read from."""
+
+    def release_conn(self) -> None:
+        """Nothing: what answers a challenge wants the connection to be free, and it is."""
 
 
 def _new_session() -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     session.headers["User-Agent"] = "dispatcher-http-sender"
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=MOST_IDLE))
     return session
 
 

@@ -10,9 +10,9 @@ from dispatcher_core.errors import ConfigError, SendFailed
 from dispatcher_core.protocols import Request, Response
 
 from .answers import Answer, read_answer
-from .connections import DeadlineHTTPHandler, DeadlineHTTPSHandler, build_director
 from .deadline import Deadline
 from .failures import bad_answer, send_failed
+from .handlers import DeadlineHTTPHandler, DeadlineHTTPSHandler, build_director
 from .outgoing import FinalRequest, check_request
 
 __all__ = ["UrllibSender"]
@@ -22,18 +22,19 @@ class UrllibSender:
     """Sends requests over http and https. Many threads and forks may share one sender.
 
     Redirects are answers, never followed; TLS certificates are verified; only http and https
-    are opened. Connections are kept for the next request, for four seconds; one that the
-    server has closed meanwhile is replaced unnoticed. They are closed with the ``with`` block
-    that the sender is used in, or when it is gone.
+    are opened. A connection is kept, and reused by a request within four seconds; one that the
+    server has closed meanwhile is replaced unnoticed. It is closed at the next request after
+    that, with the ``with`` block that the sender is used in, or when the sender is gone.
 
     Args:
         opener: an opener to use instead, such as one with a TLS context of its own. Its
             redirects are not followed either. Unless it is built with the handlers of
-            :mod:`dispatcher_http_sender.connections`, it keeps no connection, and its timeouts
+            :mod:`dispatcher_http_sender.handlers`, it keeps no connection, and its timeouts
             are its own until the answer's header has come: a server that drips can stretch
             them.
-        use_environment_proxies: whether to send through the proxies that ``http_proxy``,
-            ``https_proxy`` and ``no_proxy`` name at the time the sender is made.
+        use_environment_proxies: whether to send through the proxies that ``http_proxy`` and
+            ``https_proxy`` name at the time the sender is made, but to no host that
+            ``no_proxy`` names at the time of a request.
 
     Raises:
         ConfigError: both were given.
@@ -88,7 +89,9 @@ class UrllibSender:
             answer = error
         if answer is None:
             raise SendFailed(
-                f"no answer from {place}: the opener has no handler for {request.type}",
+                f"nothing was sent: the opener has no handler for {request.type}: add a"
+                " DeadlineHTTPHandler and a DeadlineHTTPSHandler to it",
+                "rejected",
                 retryable=False,
             )
         if answer.url != request.full_url:
