@@ -23,7 +23,7 @@ __all__ = ["Evidence", "Row", "Sent", "Size", "figures", "findings", "run"]
 
 THREADS = 16
 JOB = "store"
-_HASTE = 0.1  # seconds: the deadline of every other dispatch, often too short for a second try
+_HASTE = 0.1  # seconds: the deadline of every other dispatch, too short for a second try
 # What may become of a dispatch whose receiver dies.
 _EXPECTED = ("unreachable", "timeout")
 _OTHER_TABLES = ("accepted_batch", "batch", "worker", "paused_queue")
