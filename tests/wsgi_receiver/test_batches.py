@@ -28,18 +28,25 @@ class Unread:
 
 @dataclass(slots=True)
 class HeldStream:
-    """A body that is being read until it is let go; it then ends, or breaks."""
+    """A body that is being read until it is let go; it then ends, or breaks.
+
+    It is held before the byte that has this number.
+    """
 
     content: bytes
+    held_at: int = MIB
+    given: int = 0
     reading: threading.Event = field(default_factory=threading.Event)
     let_go: threading.Event = field(default_factory=threading.Event)
 
     def read(self, size: int, /) -> bytes:
-        """All of it, once it may go."""
-        self.reading.set()
-        assert self.let_go.wait(20)
-        content, self.content = self.content, b""
-        return content
+        """As much as is asked, once it may go."""
+        if self.given >= self.held_at:
+            self.reading.set()
+            assert self.let_go.wait(20)
+        piece = self.content[self.given : self.given + size]
+        self.given += len(piece)
+        return piece
 
 
 class BrokenQueue:
@@ -524,8 +531,8 @@ def hold(send):
     held: list[HeldStream] = []
     with ThreadPoolExecutor(8) as threads:
 
-        def start(number, body, content=None, **options):
-            stream = HeldStream(body if content is None else content)
+        def start(number, body, content=None, held_at=MIB, **options):
+            stream = HeldStream(body if content is None else content, held_at)
             held.append(stream)
             options |= {"stream": stream, "validate": False}
             reply = threads.submit(send, body, f"batch-{number}", **options)
@@ -538,12 +545,14 @@ def hold(send):
 
 
 def test_two_big_bodies_are_read_at_once(client, send, hold, queue):
-    """A third body over 1 MiB is 503 and not read; smaller ones are read all the while."""
+    """A third body over 1 MiB is 503, and no more read; smaller ones are read all the while."""
     first, second = (hold(number, large_body(MIB + 1, number)) for number in (1, 2))
     big = large_body(MIB + 1, 3)
     for _ in range(3):
-        reply = send(big, "batch-3", stream=Unread(), validate=False)
+        stream = HeldStream(big)
+        reply = send(big, "batch-3", stream=stream, validate=False)
         assert reply.refusal == (503, "unavailable")
+        assert stream.given == MIB
         assert int(reply.headers["retry-after"]) > 0
         assert "queue" not in reply.json["detail"]
     assert queue.jobs == []
@@ -557,10 +566,19 @@ def test_two_big_bodies_are_read_at_once(client, send, hold, queue):
     assert len(queue.jobs) == 5
 
 
+def test_what_is_only_announced_takes_no_place(hold, send, queue):
+    """Of any number of clients that announce a big body, none keeps others from sending one."""
+    idle = [hold(number, large_body(MIB + 1, number), held_at=0) for number in range(4)]
+    assert send(large_body(MIB + 1, 5), "batch-5").status == 202
+    for stream, reply in idle:
+        stream.let_go.set()
+        assert reply.result(20).status in (202, 503)
+
+
 @pytest.mark.parametrize(
     ("content", "environ", "status"),
     [
-        (b"short", {}, 400),
+        (b"x" * MIB, {}, 400),
         (None, {"HTTP_WEBHOOK_SIGNATURE": "v1,x"}, 401),
         (b"x" * (MIB + 1), {}, 401),
     ],
@@ -581,4 +599,5 @@ def test_the_body_of_a_job_may_be_a_big_one(make_client, hold, queue):
     for number in (1, 2):
         hold(number, large_body(MIB + 1, number), via=client)
     body = DISPATCH + b" " * MIB
-    assert client.post(body, stream=Unread(), validate=False).refusal == (503, "unavailable")
+    reply = client.post(body, stream=HeldStream(body), validate=False)
+    assert reply.refusal == (503, "unavailable")

@@ -6,21 +6,24 @@ import socket
 import pytest
 
 from dispatcher_wsgi_receiver.body import (
+    BIG_BODY,
+    PIECE,
+    BigBodies,
     announces_body,
     body_length,
-    body_seconds,
     check_media_type,
     check_no_body,
     client_socket,
+    kept_socket,
     read_body,
 )
 from dispatcher_wsgi_receiver.problems import Refusal
 from dispatcher_wsgi_receiver.watchdog import Deadline
 
 
-def unwatched() -> Deadline:
-    """A deadline that never passes."""
-    return Deadline(0.0)
+def read(stream, length: int, *, passed: bool = False) -> bytes:
+    """The body in a stream, under a deadline that has passed or never does."""
+    return read_body(stream, length, Deadline(0.0, passed), BigBodies())
 
 
 class Trickle:
@@ -150,14 +153,14 @@ def test_a_body_where_none_belongs(environ, code):
 def test_a_body_in_pieces_is_put_together():
     """A stream may give less than asked; no more is asked of it than is missing."""
     stream = Trickle(b"abcdef")
-    assert read_body(stream, 5, unwatched()) == b"abcde"
+    assert read(stream, 5) == b"abcde"
     assert stream.asked == [5, 4, 3, 2, 1]
 
 
 def test_a_body_is_not_read_beyond_its_length():
     """What follows the body stays in the stream."""
     stream = io.BytesIO(b"abcdef")
-    assert read_body(stream, 4, unwatched()) == b"abcd"
+    assert read(stream, 4) == b"abcd"
     assert stream.read() == b"ef"
 
 
@@ -165,7 +168,7 @@ def test_a_body_is_not_read_beyond_its_length():
 def test_a_body_that_ends_short_is_refused(stream):
     """A body that ends, or whose connection breaks, before its length is malformed."""
     with pytest.raises(Refusal) as caught:
-        read_body(stream, 4, unwatched())
+        read(stream, 4)
     assert caught.value.code == "malformed"
 
 
@@ -181,28 +184,67 @@ class Late:
 def test_a_body_that_ends_with_its_deadline_is_late(stream):
     """What is missing when the deadline has passed is told from what the client left out."""
     with pytest.raises(Refusal) as caught:
-        read_body(stream, 4, Deadline(0.0, passed=True))
+        read(stream, 4, passed=True)
     assert caught.value.code == "timeout"
-
-
-def test_a_body_that_comes_with_its_deadline_is_taken():
-    """A body that is whole when the deadline passes is not refused for that."""
-    assert read_body(io.BytesIO(b"abcd"), 4, Deadline(0.0, passed=True)) == b"abcd"
 
 
 def test_a_timeout_of_the_server_is_a_late_body():
     """A server that itself gives up waiting ends the request as the deadline does."""
     with pytest.raises(Refusal) as caught:
-        read_body(Late(), 4, unwatched())
+        read(Late(), 4)
     assert caught.value.code == "timeout"
+
+
+class Watched:
+    """A stream of zeros that notes, at each read, how much was asked and until when."""
+
+    def __init__(self, deadline: Deadline, length: int) -> None:
+        self._deadline, self._left = deadline, length
+        self.reads: list[tuple[int, float]] = []
+
+    def read(self, size: int, /) -> bytes:
+        """As much as is asked, while there is any."""
+        self.reads.append((size, self._deadline.at))
+        given = min(size, self._left)
+        self._left -= given
+        return bytes(given)
 
 
 @pytest.mark.parametrize(
     ("length", "seconds"), [(1, 10.0), (256 * 1024, 11.0), (1024 * 1024, 14.0), (2**24, 74.0)]
 )
 def test_a_longer_body_has_more_time(length, seconds):
-    """A body has 10 s, and 1 s for each 256 KiB."""
-    assert body_seconds(length, 10.0) == pytest.approx(seconds, abs=0.001)
+    """A body has 10 s, and 1 s for each 256 KiB, when it has come."""
+    deadline = Deadline(10.0)
+    assert len(read_body(Watched(deadline, length), length, deadline, BigBodies())) == length
+    assert deadline.at == pytest.approx(seconds, abs=0.001)
+
+
+def test_time_is_granted_for_what_has_come():
+    """To announce a long body gives no more time than to announce a short one."""
+    deadline = Deadline(10.0)
+    stream = Watched(deadline, 2 * PIECE)
+    with pytest.raises(Refusal):
+        read_body(stream, 16 * BIG_BODY, deadline, BigBodies())
+    assert stream.reads == [(PIECE, 10.0), (PIECE, 11.0), (PIECE, 12.0)]
+
+
+def test_only_what_has_shown_to_be_big_takes_a_place():
+    """A big body needs a place from its second MiB on, and gives it back, also if it breaks."""
+    big_bodies, deadline = BigBodies(1), Deadline(0.0)
+    with big_bodies.slot():
+        stream = Watched(deadline, 2 * BIG_BODY)
+        with pytest.raises(Refusal) as caught:
+            read_body(stream, 2 * BIG_BODY, deadline, big_bodies)
+        assert caught.value.code == "unavailable"
+        assert sum(size for size, _ in stream.reads) == BIG_BODY
+        stream = Watched(deadline, BIG_BODY)
+        assert len(read_body(stream, BIG_BODY, deadline, big_bodies)) == BIG_BODY
+    with pytest.raises(Refusal) as caught:
+        read_body(Watched(deadline, BIG_BODY + 1), 2 * BIG_BODY, deadline, big_bodies)
+    assert caught.value.code == "malformed"
+    stream = Watched(deadline, 2 * BIG_BODY)
+    assert len(read_body(stream, 2 * BIG_BODY, deadline, big_bodies)) == 2 * BIG_BODY
 
 
 @pytest.mark.parametrize("key", ["dispatcher.socket", "gunicorn.socket"])
@@ -217,6 +259,13 @@ def test_what_is_no_socket_is_left_alone(value):
     """Where a server gives something else under that name, there is no socket to shut."""
     assert client_socket({"gunicorn.socket": value}) is None
     assert client_socket({}) is None
+
+
+def test_our_own_server_keeps_no_socket():
+    """A connection that serves no other request anyway is left to the server."""
+    with socket.socket() as connection:
+        assert kept_socket({"gunicorn.socket": connection}) is connection
+        assert kept_socket({"dispatcher.socket": connection}) is None
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def client(make_client, path):
 @pytest.fixture
 def locked(path, monkeypatch) -> Callable[[], object]:
     """A block in which another process has the queue's file locked, beyond anybody's patience."""
-    monkeypatch.setattr("dispatcher_local_queue.database._PATIENCE", 0.1)
+    monkeypatch.setattr("dispatcher_local_queue.patience._PATIENCE", 0.1)
 
     @contextmanager
     def locked() -> Iterator[None]:

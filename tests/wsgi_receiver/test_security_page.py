@@ -53,5 +53,5 @@ def test_the_limits_are_those_of_the_code():
     assert (mib, 16 * mib, mib) == (MAX_JOB_BODY, MAX_BATCH_BODY, BIG_BODY)
     assert (BODY_TIMEOUT, HEADER_TIMEOUT) == (10.0, 10.0)
     assert "| body of a job, of a batch | 1 MiB, 16 MiB | 413, unread |" in PAGE
-    assert "| time of a body | 10 s, and 1 s for each 256 KiB | 408 |" in PAGE
+    assert "| time of a body | 10 s, and 1 s for each 256 KiB that have come | 408 |" in PAGE
     assert STATUSES["timeout"] == 408

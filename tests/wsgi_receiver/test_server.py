@@ -11,7 +11,6 @@ import pytest
 
 from dispatcher_core.signing import Signer
 from dispatcher_wsgi_receiver.server import Server
-from dispatcher_wsgi_receiver.watchdog import Watchdog
 
 
 class Gate:
@@ -286,37 +285,13 @@ def test_a_client_that_still_sends_is_not_reset(serve, monkeypatch):
         assert stream.read().startswith(b"HTTP/1.0 200")
 
 
-def test_a_kept_socket_is_not_shut_by_the_last_request(make_client, queue, now):
-    """The deadline of a refused body ends with the next request on the same connection."""
-    app = make_client(queue, body_timeout=0.1).app
-    ours, theirs = socket.socketpair()
-    refused = {"gunicorn.socket": ours, "CONTENT_LENGTH": "5", "PATH_INFO": "/nothing"}
-    with ours, theirs:
-        assert call(app, refused) == 404
-        assert call(app, {"gunicorn.socket": ours, "PATH_INFO": "/health"}) == 200
-        with Watchdog().limit(theirs, 0.3):
-            assert theirs.recv(1) == b""
-        ours.settimeout(0.0)
-        with pytest.raises(BlockingIOError):
-            ours.recv(1)
-
-
-def test_a_refused_body_is_not_waited_for(make_client, queue):
-    """After a refusal the rest of the body has little time, whatever the server does."""
-    app = make_client(queue, body_timeout=0.1).app
-    ours, theirs = socket.socketpair()
-    ours.settimeout(20)
-    with ours, theirs:
-        assert call(app, {"gunicorn.socket": ours, "CONTENT_LENGTH": "5"}) == 404
-        assert ours.recv(1) == b""
-
-
-def call(app, parts):
-    """The status of one request to a WSGI application."""
-    started = []
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "QUERY_STRING": "", **parts}
-    app(environ, lambda status, headers: started.append(int(status[:3])))
-    return started[0]
+def test_an_answer_is_not_the_servers_to_end_twice(make_client, queue):
+    """A refusal of an unread body is a plain list where the server itself lets its client read."""
+    parts = {"REQUEST_METHOD": "POST", "PATH_INFO": "/nothing", "CONTENT_LENGTH": "5"}
+    with socket.socket() as connection:
+        environ = {**parts, "dispatcher.socket": connection}
+        body = make_client(queue).app(environ, lambda status, headers: None)
+    assert not hasattr(body, "close")
 
 
 def test_a_taken_port_is_an_error(serve):

@@ -96,6 +96,20 @@ def test_a_connection_has_one_deadline(pair):
     assert ours.recv(100) == b"next"
 
 
+def test_a_deadline_that_is_extended_is_looked_at_anew(pair):
+    """A deadline that was moved does not pass when it would have, but later, even so."""
+    watchdog = Watchdog()
+    (ours, theirs), (other, _) = pair(), pair()
+    with watchdog.limit(ours, 0.3) as deadline:
+        deadline.extend(0.5)
+        with watchdog.limit(other, 0.4):
+            assert other.recv(1) == b""
+        theirs.sendall(b"x")
+        assert (ours.recv(1), deadline.passed) == (b"x", False)
+        assert ours.recv(1) == b""
+    assert deadline.passed
+
+
 def test_the_thread_ends_when_nothing_is_left(pair):
     """A watchdog that has nothing to watch has no thread, and starts one again."""
     watchdog = Watchdog()

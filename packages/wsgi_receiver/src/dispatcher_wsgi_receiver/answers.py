@@ -21,12 +21,15 @@ class Answer:
         content: the members of the object.
         media_type: what kind of JSON it is.
         headers: header fields besides those that every answer has.
+        is_last: whether its connection should serve no other request, because this one may not
+            have been read whole.
     """
 
     status: int
     content: Mapping[str, object]
     media_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    is_last: bool = False
 
     def send(self, start_response: StartResponse, method: str) -> list[bytes]:
         """Hand the answer to the server; what is returned is the body.

@@ -14,28 +14,31 @@ from .watchdog import Deadline
 __all__ = [
     "BIG_BODY",
     "BODY_TIMEOUT",
+    "PIECE",
     "SOCKET_KEY",
     "BigBodies",
     "ByteStream",
     "announces_body",
     "body_length",
-    "body_seconds",
     "check_media_type",
     "check_no_body",
     "client_socket",
+    "kept_socket",
+    "late",
     "read_body",
 ]
 
 BIG_BODY = 1024 * 1024
-"""Bytes; of longer bodies few are read at once."""
+"""Bytes; of longer bodies few are read on at once."""
 
 BODY_TIMEOUT = 10.0
-"""Seconds in which any body must have come, besides what its length adds."""
+"""Seconds in which any body must have come, besides what comes of it adds."""
 
 SOCKET_KEY = "dispatcher.socket"
 """Where our own server puts the connection into the environment of a request."""
 
-_SLOWEST = 256 * 1024  # bytes a second
+PIECE = 256 * 1024
+"""Bytes that add a second to the time of a body, once they have come."""
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 # RFC 9110, section 8.6: prepare for lengths that no integer type holds.
@@ -52,6 +55,8 @@ class ByteStream(Protocol):
 class BigBodies:
     """Lets few big bodies be read at once: until it is read, nobody knows who sent one.
 
+    It is asked once a body has shown to be big: to announce one costs nothing.
+
     Args:
         count: how many.
     """
@@ -60,15 +65,12 @@ class BigBodies:
         self._free = threading.Semaphore(count)
 
     @contextmanager
-    def slot(self, length: int) -> Iterator[None]:
-        """Around the reading of a body of so many bytes.
+    def slot(self) -> Iterator[None]:
+        """Around the reading of what is over :data:`BIG_BODY`.
 
         Raises:
-            Refusal: ``unavailable``: it is big, and as many as may be are being read.
+            Refusal: ``unavailable``: as many as may be are being read.
         """
-        if length <= BIG_BODY:
-            yield
-            return
         if not self._free.acquire(blocking=False):
             raise Refusal(
                 f"as many bodies over {BIG_BODY} bytes as may be are read: try again later",
@@ -131,16 +133,6 @@ def announces_body(environ: WSGIEnvironment) -> bool:
     return length != "0" or "HTTP_TRANSFER_ENCODING" in environ
 
 
-def body_seconds(length: int, timeout: float) -> float:
-    """How long a body of so many bytes may take, in seconds.
-
-    Args:
-        length: of the body.
-        timeout: what it may take however short it is, in seconds.
-    """
-    return timeout + length / _SLOWEST
-
-
 def client_socket(environ: WSGIEnvironment) -> socket.socket | None:
     """The connection of the request, where the server gives it away.
 
@@ -151,27 +143,43 @@ def client_socket(environ: WSGIEnvironment) -> socket.socket | None:
     return connection if isinstance(connection, socket.socket) else None
 
 
-def read_body(stream: ByteStream, length: int, deadline: Deadline) -> bytes:
+def kept_socket(environ: WSGIEnvironment) -> socket.socket | None:
+    """The same, where the server may keep it for another request; our own server does not."""
+    return None if SOCKET_KEY in environ else client_socket(environ)
+
+
+def read_body(stream: ByteStream, length: int, deadline: Deadline, big_bodies: BigBodies) -> bytes:
     """The body, which has exactly that many bytes.
 
     Args:
         stream: gives the bytes.
         length: how many.
-        deadline: is watched by somebody else, and ends the stream when it passes.
+        deadline: is watched by somebody else, and ends the stream when it passes. What comes
+            before that extends it, by a second for each :data:`PIECE`.
+        big_bodies: lets few bodies go on after :data:`BIG_BODY`.
 
     Raises:
-        Refusal: ``timeout``: it did not come in time; ``malformed``: it ends before.
+        Refusal: ``timeout``: it did not come in time; ``malformed``: it ends before;
+            ``unavailable``: too many big ones are read.
     """
-    chunks, missing = [], length
+    pieces = list(_pieces(stream, min(length, BIG_BODY), deadline))
+    if length > BIG_BODY:
+        with big_bodies.slot():
+            pieces.extend(_pieces(stream, length - BIG_BODY, deadline))
+    return b"".join(pieces)
+
+
+def _pieces(stream: ByteStream, length: int, deadline: Deadline) -> Iterator[bytes]:
+    missing = length
     while missing:
-        chunk = _read(stream, missing)
-        chunks.append(chunk)
-        missing -= len(chunk)
+        piece = _read(stream, min(missing, PIECE))
+        missing -= len(piece)
         if missing and deadline.passed:
-            raise _late()
-        if not chunk:
+            raise late()
+        if not piece:
             raise Refusal("the body is shorter than its Content-Length", "malformed")
-    return b"".join(chunks)
+        deadline.extend(len(piece) / PIECE)
+        yield piece
 
 
 def _declared_length(environ: WSGIEnvironment) -> int | None:
@@ -192,11 +200,12 @@ def _read(stream: ByteStream, size: int) -> bytes:
     try:
         return stream.read(size)
     except TimeoutError:
-        raise _late() from None
+        raise late() from None
     except OSError:
         # The connection broke: this body ends here.
         return b""
 
 
-def _late() -> Refusal:
+def late() -> Refusal:
+    """What a body is refused with whose deadline has passed."""
     return Refusal("the body did not come in time: send it at once", "timeout")

@@ -1,9 +1,7 @@
 """The limit on how many jobs may wait, which costs no count for each of them."""
 
 import math
-import os
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -14,6 +12,7 @@ from dispatcher_core.errors import QueueError, QueueFull
 from dispatcher_core.protocols import Queue
 from dispatcher_core.wire import JobMessage
 
+from .forks import after_fork
 from .problems import Refusal
 
 __all__ = ["Capacity", "Intake"]
@@ -58,9 +57,7 @@ class Capacity:
         self._limit = limit
         self._clock = clock
         self._start_afresh()
-        # A fork has neither the threads that were putting jobs nor a way to open their lock.
-        reference = weakref.WeakMethod(self._start_afresh)
-        os.register_at_fork(after_in_child=lambda: (reference() or _nothing)())
+        after_fork(self._start_afresh)
 
     def _start_afresh(self) -> None:
         self._lock = Lock()
@@ -137,7 +134,3 @@ class Capacity:
             " (max_queued): send smaller ones",
             "too-large",
         )
-
-
-def _nothing() -> None:
-    """What a fork does for what is gone already."""

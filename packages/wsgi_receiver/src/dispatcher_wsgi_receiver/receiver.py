@@ -7,6 +7,7 @@ network is looked up in a registry, never imported.
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from dispatcher_core.aliases import AliasRegistry
@@ -18,19 +19,20 @@ from dispatcher_core.wire import MAX_JOB_BODY, VERSION
 
 from .answers import Answer, time_text
 from .batches import Batches
-from .body import BODY_TIMEOUT, announces_body, check_no_body, client_socket
+from .body import BODY_TIMEOUT, announces_body, check_no_body, kept_socket
 from .capacity import Capacity
 from .jobs import Jobs
+from .lingering import LastAnswer
 from .problems import Refused, internal_problem, problem
 from .routes import Operation, match
-from .verification import VerifiedRequest, Verifier
+from .verification import UnverifiedRequest, VerifiedRequest, Verifier
 from .watchdog import Watchdog
 
 __all__ = ["Receiver"]
 
 _MAX_LOGGED = 200
-# Before it takes the next request, a server reads the rest of one that was refused; a stranger
-# who does not send it must not keep the thread. The next request ends the deadline.
+# A client that was refused may go on sending, so that it sees its answer; a stranger who does
+# not must not keep the thread.
 _UNREAD_SECONDS = 1.0
 
 logger = logging.getLogger("dispatcher.receiver")
@@ -47,8 +49,8 @@ class Receiver:
         max_job_body: the most bytes that the body of a dispatch may have.
         max_batch_body: the most bytes that the body of a batch's dispatch may have.
         body_timeout: seconds in which a body must have come, besides a second for each
-            256 KiB of it; kept where the server gives the connection away, as gunicorn and
-            our own server do.
+            256 KiB that have come; kept where the server gives the connection away, as gunicorn
+            and our own server do.
         max_queued: how many jobs may wait in the queue; None for no limit.
     """
 
@@ -89,33 +91,35 @@ class Receiver:
         """Answer one request; whatever goes wrong becomes a problem document."""
         method = environ["REQUEST_METHOD"]
         try:
-            return self._answer(environ).send(start_response, method)
+            answer = self._answer(environ)
+            body = answer.send(start_response, method)
         except Exception:
             logger.exception("a request failed: %s", _described(environ))
-            return internal_problem().send(start_response, method)
+            answer = internal_problem()
+            body = answer.send(start_response, method)
+        connection = kept_socket(environ)
+        if answer.is_last and connection is not None:
+            return LastAnswer(body, connection, self._watchdog, self._unread_seconds)
+        return body
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         try:
-            return self._accepted(environ)
+            request = self._read(environ)
         except Refused as error:
-            _log_refusal(environ, error)
-            return problem(error, self._clock())
-
-    def _accepted(self, environ: WSGIEnvironment) -> Answer:
-        connection = client_socket(environ)
-        self._watchdog.stop(connection)
-        try:
-            request = self._request(environ)
-        except Refused:
-            if announces_body(environ):
-                self._watchdog.start(connection, self._unread_seconds)
-            raise
+            return replace(self._refusal(environ, error), is_last=announces_body(environ))
+        except Exception:
+            logger.exception("a request was not read: %s", _described(environ))
+            return replace(internal_problem(), is_last=announces_body(environ))
         if request is None:
             return self._health()
-        return self._operations[request.route.operation](request)
+        try:
+            verified = self._verifier.verify(request)
+            return self._operations[verified.route.operation](verified)
+        except Refused as error:
+            return self._refusal(environ, error)
 
-    def _request(self, environ: WSGIEnvironment) -> VerifiedRequest | None:
-        """The verified request; None where it asks for the health, which everybody may."""
+    def _read(self, environ: WSGIEnvironment) -> UnverifiedRequest | None:
+        """The request, read whole; None where it asks for the health, which everybody may."""
         route = match(
             environ["REQUEST_METHOD"],
             environ.get("PATH_INFO", ""),
@@ -124,7 +128,11 @@ class Receiver:
         if route.operation == "health":
             check_no_body(environ)
             return None
-        return self._verifier.verify(environ, route)
+        return self._verifier.read(environ, route)
+
+    def _refusal(self, environ: WSGIEnvironment, error: DispatcherError) -> Answer:
+        _log_refusal(environ, error)
+        return problem(error, self._clock())
 
     def _ping(self, request: VerifiedRequest) -> Answer:
         workers = self._queue.workers()

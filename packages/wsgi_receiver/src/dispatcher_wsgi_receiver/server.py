@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from .body import SOCKET_KEY
+from .lingering import linger
 from .watchdog import Watchdog
 
 __all__ = ["HEADER_TIMEOUT", "Server"]
@@ -59,16 +60,7 @@ class _Handler(WSGIRequestHandler):
     def finish(self) -> None:
         self.server.watchdog.stop(self.connection)  # where it did not even begin
         super().finish()
-        self._linger()
-
-    def _linger(self) -> None:
-        # RFC 9112, section 9.6: to close a connection while its client still sends resets it,
-        # and the client may lose the answer.
-        limit = self.server.watchdog.limit(self.connection, _LINGER_SECONDS)
-        with suppress(OSError), limit:
-            self.connection.shutdown(socket.SHUT_WR)
-            while self.connection.recv(65536):
-                pass
+        linger(self.connection, self.server.watchdog, _LINGER_SECONDS)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         line = self.requestline.partition("?")[0][:_MAX_LOGGED]

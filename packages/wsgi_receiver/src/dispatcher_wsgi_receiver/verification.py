@@ -8,27 +8,42 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from wsgiref.types import WSGIEnvironment
 
-from dispatcher_core.signing import Signer, read_headers, signed_path
+from dispatcher_core.signing import SignedHeaders, Signer, read_headers, signed_path
 
 from .body import (
     BigBodies,
     body_length,
-    body_seconds,
     check_media_type,
     check_no_body,
     client_socket,
+    late,
     read_body,
 )
 from .routes import Operation, Route
 from .watchdog import Watchdog
 
-__all__ = ["VerifiedRequest", "Verifier"]
+__all__ = ["UnverifiedRequest", "VerifiedRequest", "Verifier"]
 
 _HEADERS = {
     "webhook-id": "HTTP_WEBHOOK_ID",
     "webhook-timestamp": "HTTP_WEBHOOK_TIMESTAMP",
     "webhook-signature": "HTTP_WEBHOOK_SIGNATURE",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedRequest:
+    """A request that was read whole, of which nobody knows who sent it.
+
+    Attributes:
+        signed: its signed headers.
+        route: what it asks for.
+        body: the raw body, empty for none.
+    """
+
+    signed: SignedHeaders
+    route: Route
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +70,7 @@ class Verifier:
         limits: the most bytes of a body, for each operation that takes one.
         watchdog: ends the reading of bodies that come too late.
         body_timeout: seconds in which a body must have come, besides a second for each
-            256 KiB of it.
+            256 KiB that have come of it.
     """
 
     def __init__(
@@ -73,18 +88,24 @@ class Verifier:
         self._big_bodies = BigBodies()
         self._watchdog = watchdog
 
-    def verify(self, environ: WSGIEnvironment, route: Route) -> VerifiedRequest:
-        """The request, once its signature is found to be good.
+    def read(self, environ: WSGIEnvironment, route: Route) -> UnverifiedRequest:
+        """The request with its body, once all is good that can be told without that.
 
         Raises:
-            RequestError: it is not; what can be told without the body is checked before that
-                is read.
+            RequestError: it is not, or the body did not come; it may be left unread.
         """
         signed = read_headers({name: environ.get(key, "") for name, key in _HEADERS.items()})
         length = self._length(environ, route)
         signed.check_time(self._clock())
-        with self._big_bodies.slot(length):
-            body = self._read(environ, length)
+        return UnverifiedRequest(signed, route, self._body(environ, length))
+
+    def verify(self, request: UnverifiedRequest) -> VerifiedRequest:
+        """The request, once its signature is found to be good.
+
+        Raises:
+            RequestError: it is not.
+        """
+        signed, route, body = request.signed, request.route, request.body
         content = body if route.method == "POST" else signed_path(route.method, route.path)
         self._signer.verify_signature(signed, content)
         return VerifiedRequest(signed.id, route, body)
@@ -96,9 +117,11 @@ class Verifier:
         check_no_body(environ)
         return 0
 
-    def _read(self, environ: WSGIEnvironment, length: int) -> bytes:
+    def _body(self, environ: WSGIEnvironment, length: int) -> bytes:
         if not length:
             return b""
-        seconds = body_seconds(length, self._body_timeout)
-        with self._watchdog.limit(client_socket(environ), seconds) as deadline:
-            return read_body(environ["wsgi.input"], length, deadline)
+        with self._watchdog.limit(client_socket(environ), self._body_timeout) as deadline:
+            body = read_body(environ["wsgi.input"], length, deadline, self._big_bodies)
+        if deadline.passed:  # just now; no other request can be read from this connection
+            raise late()
+        return body

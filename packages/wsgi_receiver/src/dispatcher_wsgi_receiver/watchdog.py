@@ -5,14 +5,14 @@ never late. Here somebody else looks at the clock, and shuts the side that is re
 read ends, as if the client had closed, and the answer can still be written.
 """
 
-import os
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+from .forks import after_fork
 
 __all__ = ["Deadline", "Watchdog"]
 
@@ -29,19 +29,21 @@ class Deadline:
     at: float
     passed: bool = False
 
+    def extend(self, seconds: float) -> None:
+        """Move it, as only the thread may that reads: the watchdog looks at it anew."""
+        self.at += seconds
+
 
 class Watchdog:
     """Shuts the read side of connections whose deadline passes. Many threads may use it.
 
     Its thread starts with a first deadline and ends when it wakes and finds none. Deadlines
-    that are met, which are nearly all, never wake it.
+    that are met, which are nearly all, wake it once at most, or once for each that is extended.
     """
 
     def __init__(self) -> None:
         self._start_afresh()
-        # A fork has neither the thread of its parent nor a way to open its lock.
-        reference = weakref.WeakMethod(self._start_afresh)
-        os.register_at_fork(after_in_child=lambda: (reference() or _nothing)())
+        after_fork(self._start_afresh)
 
     def _start_afresh(self) -> None:
         self._changed = threading.Condition(threading.Lock())
@@ -108,7 +110,3 @@ def _shut(connection: socket.socket) -> None:
     # SSLSocket.shutdown() would go on in plain text; that of the base class does not.
     with suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RD)
-
-
-def _nothing() -> None:
-    """Stands for the method of a watchdog that is gone."""
