@@ -154,7 +154,13 @@ DEPLOYMENTS = [
         stalled="closed",
         proxy="on",
     ),
-    Deployment(name="nginx-unbuffered", command="gunicorn", mends=DOTS | CHUNKS, proxy="off"),
+    Deployment(
+        name="nginx-unbuffered",
+        command="gunicorn",
+        mends=DOTS | CHUNKS,
+        proxy="off",
+        stalled="timeout or closed",  # nginx gives a client ten seconds too, and then closes
+    ),
 ]
 ALL = os.environ.get("SERVERS") == "all"
 

@@ -195,5 +195,5 @@ def test_a_body_that_does_not_come(server):
         if ending == "waits":
             return
         reply = server.answer_on(connection)
-    assert (reply.json["code"] if reply else "closed") == ending
+    assert (reply.json["code"] if reply else "closed") in ending.split(" or ")
     assert not server.knows(id)
