@@ -1,5 +1,6 @@
 """What ``benchmarks/queue.py`` puts into queues, and the raw SQLite that it is held against."""
 
+import os
 import sqlite3
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +19,12 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 @job("noop")
 def noop(number: int, text: str) -> None:
     """Does nothing."""
+
+
+@job("whoami")
+def whoami() -> int:
+    """Tells which process runs it."""
+    return os.getpid()
 
 
 def messages(count: int) -> list[JobMessage]:

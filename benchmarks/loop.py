@@ -1,4 +1,4 @@
-"""One process of ``benchmarks/queue.py contention``: ends jobs and claims the next for a while."""
+"""One process of ``benchmarks/queue.py claiming``: ends jobs and claims the next for a while."""
 
 import sys
 import time
