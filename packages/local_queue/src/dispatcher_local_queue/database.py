@@ -50,6 +50,11 @@ class _Connection(sqlite3.Connection):
 
     inode = 0
 
+    def __del__(self) -> None:
+        # Nobody closes one that an interrupt, or the end of its Database, leaves behind.
+        with suppress(sqlite3.Error):
+            self.close()
+
 
 class Database:
     """The SQLite file of a queue, for any number of threads and forks.
