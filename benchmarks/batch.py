@@ -4,7 +4,6 @@ Run from the repository's root: ``.venv/bin/python benchmarks/batch.py [PART]...
 the functions below without their ``part_``. Exit status 1 when a goal is missed.
 """
 
-import argparse
 import shutil
 import sqlite3
 import subprocess
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cases import messages, raw_database, raw_row
-from measuring import ROUNDS, Table, folder, medians, per_second
+from measuring import ROUNDS, Table, folder, medians, per_second, run
 from programs import HERE, SECRET, environment, served
 
 from dispatcher_core import Config, Dispatcher, Job
@@ -249,22 +248,5 @@ def seconds_to_run(place: Path, *, should_batch: bool) -> float:
     return float(last - first) / 1000
 
 
-PARTS = {
-    name.removeprefix("part_"): part
-    for name, part in list(globals().items())
-    if name.startswith("part_")
-}
-
-
-def main() -> int:
-    """Run the parts that are named, all by default."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
-    table = Table()
-    for name in parser.parse_args().parts or PARTS:
-        PARTS[name](table)
-    return table.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(globals()))

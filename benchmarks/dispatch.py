@@ -4,7 +4,6 @@ Run from the repository's root: ``.venv/bin/python benchmarks/dispatch.py [PART]
 are the functions below without their ``part_``. Exit status 1 when a goal is missed.
 """
 
-import argparse
 import base64
 import http.client
 import os
@@ -23,7 +22,7 @@ sys.path[0] = str(
 import bcrypt
 import requests
 from benchmarks.cases import raw_database
-from benchmarks.measuring import Table, folder, medians, per_second
+from benchmarks.measuring import Table, folder, medians, per_second, run
 from benchmarks.programs import RECEIVER, SECRET, served
 
 from dispatcher_core import Config, Dispatcher, Job, Signer
@@ -140,22 +139,5 @@ def headers() -> dict[str, str]:
     }
 
 
-PARTS = {
-    name.removeprefix("part_"): part
-    for name, part in list(globals().items())
-    if name.startswith("part_")
-}
-
-
-def main() -> int:
-    """Run the parts that are named, all by default."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
-    table = Table()
-    for name in parser.parse_args().parts or PARTS:
-        PARTS[name](table)
-    return table.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(globals()))

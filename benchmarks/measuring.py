@@ -1,13 +1,15 @@
 """Figures as medians of several rounds, and their ratios, in one table."""
 
+import argparse
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROUNDS = 5
 
@@ -71,3 +73,22 @@ class Table:
             missed = "; ".join(self.missed)
             print(f"\n{len(self.missed)} goal(s) missed: {missed}", file=sys.stderr)
         return 1 if self.missed else 0
+
+
+def run(module: Mapping[str, Any]) -> int:
+    """Run the parts of a benchmark that the command line names, all by default.
+
+    Args:
+        module: its globals; a part is a function whose name begins with ``part_``.
+
+    Returns:
+        The exit status: 0 when every goal was met.
+    """
+    found = [name for name in module if name.startswith("part_")]
+    parts = {name.removeprefix("part_"): module[name] for name in found}
+    parser = argparse.ArgumentParser(description=module["__doc__"].splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    table = Table()
+    for name in parser.parse_args().parts or parts:
+        parts[name](table)
+    return table.end()

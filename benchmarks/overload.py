@@ -4,7 +4,6 @@ Run from the repository's root: ``.venv/bin/python benchmarks/overload.py [PART]
 are the functions below without their ``part_``. Exit status 1 when a goal is missed.
 """
 
-import argparse
 import re
 import selectors
 import socket
@@ -18,7 +17,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from batch import together
-from measuring import ROUNDS, Table, folder, percentile
+from measuring import ROUNDS, Table, folder, percentile, run
 from programs import SECRET, served
 
 from dispatcher_core import Config, Dispatcher, Signer
@@ -200,22 +199,5 @@ class Client:
         return f"POST /dispatch HTTP/1.1\r\n{lines}\r\n".encode() + BODY
 
 
-PARTS = {
-    name.removeprefix("part_"): part
-    for name, part in list(globals().items())
-    if name.startswith("part_")
-}
-
-
-def main() -> int:
-    """Run the parts that are named, all by default."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
-    table = Table()
-    for name in parser.parse_args().parts or PARTS:
-        PARTS[name](table)
-    return table.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(globals()))

@@ -4,7 +4,6 @@ Run from the repository's root: ``.venv/bin/python benchmarks/queue.py [PART]...
 the functions below without their ``part_``. Exit status 1 when a goal is missed.
 """
 
-import argparse
 import os
 import sqlite3
 import subprocess
@@ -22,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # not this folder, whose queue.py would hide the standard library's
 
 from benchmarks.cases import INSERT, message, messages, raw_database, raw_row
-from benchmarks.measuring import ROUNDS, Table, folder, medians, per_second, percentile
+from benchmarks.measuring import ROUNDS, Table, folder, medians, per_second, percentile, run
 from benchmarks.peers import PEERS
 
 from dispatcher_core.batch_wire import BatchMessage
@@ -436,22 +435,5 @@ def cpu_seconds(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-PARTS = {
-    name.removeprefix("part_"): part
-    for name, part in list(globals().items())
-    if name.startswith("part_")
-}
-
-
-def main() -> int:
-    """Run the parts that are named, all by default."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
-    table = Table()
-    for name in parser.parse_args().parts or PARTS:
-        PARTS[name](table)
-    return table.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(globals()))

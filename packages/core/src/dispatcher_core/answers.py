@@ -16,6 +16,7 @@ from .status import STATES, BatchStatus, JobStatus, Pong
 from .wire import decode_status, parse_time
 
 __all__ = [
+    "CHECK_URL",
     "RETRYABLE",
     "accepted",
     "accepted_batch",
@@ -29,11 +30,13 @@ __all__ = [
 RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
 """The HTTP statuses after which another try may end better."""
 
+CHECK_URL = "check that the backend's URL is the one where its receiver is mounted"
+"""What to do about an answer that no receiver gives."""
+
 _CODE = re.compile(r"[a-z][a-z-]{0,39}")
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MAX_TEXT = 500
 _FAULTS_TOLD = 3
-_CHECK_URL = "check that the backend's URL is the one where its receiver is mounted"
 _AGAIN = "try again later (a dispatch with the same id stays one job)"
 
 Status = TypeVar("Status", JobStatus, BatchStatus)
@@ -42,8 +45,8 @@ Status = TypeVar("Status", JobStatus, BatchStatus)
 _ADVICE = {
     "bad-signature": "check that both sides have the same secret",
     "timestamp-out-of-range": "the clocks differ too much: set those of both machines",
-    "not-found": _CHECK_URL,
-    "method-not-allowed": _CHECK_URL,
+    "not-found": CHECK_URL,
+    "method-not-allowed": CHECK_URL,
     "queue-full": f"too many jobs wait there: {_AGAIN}",
     "unavailable": f"its queue cannot be used for now: {_AGAIN}",
     "internal": f"it failed, and its log says how: {_AGAIN}",
@@ -214,7 +217,7 @@ def _reason(response: Response, problem: Mapping[str, object]) -> str:
         return _redirection(response)
     if response.status in RETRYABLE:
         return f"its server says so, or a proxy before it, whose log may say why: {_AGAIN}"
-    return f"a receiver would say why, so something before it answered: {_CHECK_URL}"
+    return f"a receiver would say why, so something before it answered: {CHECK_URL}"
 
 
 def _redirection(response: Response) -> str:
@@ -258,7 +261,7 @@ def _problem(response: Response) -> dict[str, object]:
 
 def _bad_answer(response: Response, why: str) -> DeliveryError:
     return DeliveryError(
-        f"the backend answered {response.status}, but {why}: {_CHECK_URL}",
+        f"the backend answered {response.status}, but {why}: {CHECK_URL}",
         "bad-answer",
         status=response.status,
     )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from . import background
-from .answers import RETRYABLE, retry_after
+from .answers import CHECK_URL, RETRYABLE, retry_after
 from .backoff import Jitter, full_jitter
 from .errors import DispatcherError, SendFailed
 from .names import new_id
@@ -28,7 +28,7 @@ _ADVICE = {
     "timeout": "check that the backend runs, or give it more seconds with DISPATCHER_TIMEOUT",
     "tls-failed": "check the backend's certificate, that this machine trusts who issued it,"
     " and that the port speaks TLS",
-    "bad-answer": "check that the backend's URL is the one where its receiver is mounted",
+    "bad-answer": CHECK_URL,
 }
 
 
