@@ -130,10 +130,7 @@ class GroupCommit(Generic[Item, Outcome]):
     def _leave(self, entry: _Entry[Item, Outcome]) -> None:
         """Wait no more; who leads hands the lead on, and wakes those whose items are settled."""
         with self._mutex:
-            settled = [other for other in self._waiting if other.settled and other is not entry]
-            self._waiting = [
-                other for other in self._waiting if not other.settled and other is not entry
-            ]
+            settled, self._waiting = _without(entry, self._waiting)
             following = None
             if self._leader is entry:
                 self._leader = following = self._waiting[0] if self._waiting else None
@@ -141,6 +138,19 @@ class GroupCommit(Generic[Item, Outcome]):
         for other in (following, *settled):
             if other is not None:
                 other.woken.release()
+
+
+def _without(
+    entry: _Entry[Item, Outcome], entries: Sequence[_Entry[Item, Outcome]]
+) -> tuple[list[_Entry[Item, Outcome]], list[_Entry[Item, Outcome]]]:
+    """The other entries, those that are settled and those that are not.
+
+    A function of its own: a signal in mid-comprehension leaves Python 3.13.0 with the lock of
+    the ``with`` around it, as its compiler covers such a jump by no exception handler.
+    """
+    others = [other for other in entries if other is not entry]
+    settled = [other for other in others if other.settled]
+    return settled, [other for other in others if not other.settled]
 
 
 def _nothing() -> None:
