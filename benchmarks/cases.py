@@ -9,6 +9,7 @@ from dispatcher_core import job
 from dispatcher_core.jsontext import dump
 from dispatcher_core.names import new_id
 from dispatcher_core.wire import JobMessage
+from dispatcher_local_queue.checkpoint import PAGE_BYTES
 
 INSERT = """
 INSERT INTO job (id, name, queue, priority, state, available_at, created_at, payload)
@@ -63,6 +64,8 @@ def raw_database(path: Path) -> sqlite3.Connection:
 def raw_connection(path: Path) -> sqlite3.Connection:
     """A connection with the pragmas of the queue."""
     connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA temp_store=MEMORY")

@@ -4,7 +4,7 @@ import pytest
 
 from dispatcher_core import JobError
 from dispatcher_local_queue.database import now_ms
-from dispatcher_local_queue.endings import Ending, write_ending
+from dispatcher_local_queue.endings import Ending, Owned, write_ending
 
 ERROR = JobError("exception", "ValueError", "no luck")
 
@@ -18,8 +18,8 @@ def end(claimed, database):
         with database.write() as connection:
             if cancelled:
                 connection.execute("UPDATE job SET cancel_requested = 1")
-            token, moment = claim.token, now or now_ms()
-            written = write_ending(connection, claim.seq, token, ending, moment)
+            owned = Owned(claim.seq, claim.token, None)
+            written = write_ending(connection, owned, ending, now or now_ms())
         assert written.woken == set()
         return written.ending, claim
 
@@ -114,5 +114,5 @@ def test_a_run_that_lost_its_job(claimed, database, jobs) -> None:
     before = jobs.row(claim.id)
     with database.write() as connection:
         ending = Ending.failed(ERROR)
-        assert write_ending(connection, claim.seq, claim.token + 1, ending, 1) is None
+        assert write_ending(connection, Owned(claim.seq, claim.token + 1, None), ending, 1) is None
     assert jobs.row(claim.id) == before

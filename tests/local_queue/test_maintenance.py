@@ -7,7 +7,7 @@ from dispatcher_core.errors import QueueUnavailable
 from dispatcher_local_queue import maintenance
 from dispatcher_local_queue.database import now_ms
 from dispatcher_local_queue.leading import leading
-from dispatcher_local_queue.maintenance import Pruner, free_step, prune_step, repeated
+from dispatcher_local_queue.maintenance import Pruner, Sweep, free_step, repeated
 
 HOUR = 3_600_000
 FAR = 2**62
@@ -56,11 +56,18 @@ def pages(database):
     return pages
 
 
+def work_off(pruner: Pruner) -> None:
+    """Do every step of a round, however long each is to wait."""
+    while pruner.due - time.monotonic() < 1:
+        pruner.due = 0.0
+        pruner.do_what_is_due()
+
+
 def test_only_what_succeeded_or_was_cancelled_is_pruned(database, jobs, fill, count):
     """Jobs that failed, run or wait stay, whatever their times say."""
     for state in ("succeeded", "failed", "cancelled", "queued", "scheduled", "running"):
         fill(1, state)
-    assert prune_step(database, FAR) == (2, False)
+    assert Sweep(database, FAR).step() == (2, False)
     assert count() == dict.fromkeys(("failed", "queued", "scheduled", "running"), 1)
 
 
@@ -68,7 +75,7 @@ def test_a_step_removes_the_oldest(database, fill):
     """A few at a time, and none that is too young."""
     fill(3, "succeeded", 1000)
     fill(3, "cancelled", 2000)
-    assert prune_step(database, 2000) == (4, False)
+    assert Sweep(database, 2000).step() == (4, False)
     with database.read() as connection:
         left = connection.execute("SELECT id FROM job ORDER BY seq").fetchall()
     assert left == [("cancelled-1",), ("cancelled-2",)]
@@ -77,10 +84,11 @@ def test_a_step_removes_the_oldest(database, fill):
 def test_a_step_is_short(database, fill, count):
     """However much there is to remove: a step says that more is left, and others do it."""
     fill(1200)
-    first = prune_step(database, FAR)
+    sweep = Sweep(database, FAR)
+    first = sweep.step()
     assert 0 < first.removed <= 500
     assert first.more
-    assert repeated(lambda: prune_step(database, FAR)) == 1200 - first.removed
+    assert repeated(sweep.step) == 1200 - first.removed
     assert count() == {}
 
 
@@ -88,32 +96,54 @@ def test_a_step_that_takes_long_ends(database, fill, monkeypatch):
     """When its time is over, as where payloads are big; but it always gets somewhere."""
     monkeypatch.setattr(maintenance, "_LONGEST_STEP", 0.0)
     fill(600, payload='{"text": "' + "x" * 3000 + '"}')
-    assert prune_step(database, FAR) == (1, True)
-    assert repeated(lambda: prune_step(database, FAR)) == 599
+    sweep = Sweep(database, FAR)
+    assert sweep.step() == (1, True)
+    assert repeated(sweep.step) == 599
     assert free_step(database) == (1, True)
 
 
-def test_old_jobs_are_found_by_an_index_without_the_others(plan, database):
-    """So that a growing number of failed jobs costs nothing."""
-    found = plan(maintenance._OLD, 0, 0)
-    assert found.startswith("SEARCH job USING INDEX job_finished (finished_at<?)")
-    with database.read() as connection:
-        (text,) = connection.execute(
-            "SELECT sql FROM sqlite_master WHERE name = 'job_finished'"
-        ).fetchone()
-    assert text.endswith("WHERE state IN ('succeeded', 'cancelled')")
+def test_a_sweep_passes_what_stays(database, fill, count):
+    """However many jobs stay, each step goes on behind the last, and comes to the old ones."""
+    fill(1200, "failed")
+    fill(3, "succeeded")
+    sweep = Sweep(database, FAR)
+    assert [sweep.step() for _ in range(3)] == [(0, True), (0, True), (3, False)]
+    assert count() == {"failed": 1200}
+
+
+def test_a_sweep_reads_no_job_twice(plan):
+    """It jumps to where it was, and sorts nothing."""
+    found = plan(maintenance._SEEN, 0, 0, 0)
+    assert found.startswith("SEARCH job USING INTEGER PRIMARY KEY (rowid>?)")
+    assert "B-TREE" not in found
+
+
+def test_a_job_that_is_to_run_again_stays(database, fill, count, monkeypatch):
+    """An operator may retry a cancelled job after a sweep has seen it, and before it is gone."""
+    fill(1, "cancelled")
+    sweep = Sweep(database, FAR)
+    remove = sweep._remove
+
+    def remove_late(jobs):
+        with database.write() as connection:
+            connection.execute("UPDATE job SET state = 'queued', finished_at = NULL")
+        return remove(jobs)
+
+    monkeypatch.setattr(sweep, "_remove", remove_late)
+    assert sweep.step() == (0, False)
+    assert count() == {"queued": 1}
 
 
 def test_free_pages_are_given_back(database, fill, pages):
     """All but a reserve; the file itself is shorter after a checkpoint."""
     fill(3000, payload='{"text": "' + "x" * 3000 + '"}')
-    repeated(lambda: prune_step(database, FAR))
+    repeated(Sweep(database, FAR).step)
     total, free = pages()
     assert free > 2500
     freed = repeated(lambda: free_step(database))
     left, free = pages()
-    assert free == 512
-    assert total - freed - 10 < left <= total - freed  # a few told where the others lay
+    assert free == 1024
+    assert total - freed - 20 < left <= total - freed  # one in 400 told where the others lay
     database.close()  # the last connection to be closed makes a checkpoint
     assert database.files.database.stat().st_size < 1000 * 4096
 
@@ -121,7 +151,7 @@ def test_free_pages_are_given_back(database, fill, pages):
 def test_few_free_pages_are_kept(database, fill, pages):
     """Giving them back would only make the file grow again."""
     fill(300, payload='{"text": "' + "x" * 3000 + '"}')
-    repeated(lambda: prune_step(database, FAR))
+    repeated(Sweep(database, FAR).step)
     before = pages()
     assert before[1] > 250
     assert free_step(database) == (0, False)
@@ -131,7 +161,7 @@ def test_few_free_pages_are_kept(database, fill, pages):
 def test_others_write_while_much_is_pruned(database, jobs, fill, count):
     """Every job that is put meanwhile is there at the end, and none that was to go."""
     fill(3000)
-    pruning = threading.Thread(target=lambda: repeated(lambda: prune_step(database, FAR)))
+    pruning = threading.Thread(target=lambda: repeated(Sweep(database, FAR).step))
     pruning.start()
     put = 0
     while pruning.is_alive():
@@ -152,9 +182,8 @@ def test_the_pruner_does_one_step_at_a_time(database, fill, count):
     left = count()
     pruner.do_what_is_due()
     assert count() == left
-    while count():
-        pruner.due = 0.0
-        pruner.do_what_is_due()
+    work_off(pruner)
+    assert count() == {}
     assert 58 < pruner.due - time.monotonic() <= 60
 
 
@@ -164,6 +193,14 @@ def test_the_pruner_keeps_to_the_retention(database, fill, count):
     fill(2, "cancelled", now_ms() - HOUR + 60_000)
     Pruner(database, 3600.0).do_what_is_due()
     assert count() == {"cancelled": 2}
+
+
+def test_long_kept_jobs_are_looked_for_rarely(database, fill):
+    """A walk through all jobs comes a hundred times while a job is kept, and once a minute."""
+    fill(1, finished_at=now_ms())
+    week = Pruner(database, 7 * 86_400.0)
+    work_off(week)
+    assert 6040 < week.due - time.monotonic() <= 6048
 
 
 def test_one_process_prunes(database, fill, count):

@@ -70,6 +70,7 @@ def make_claim(payload=None, **more) -> Claim:
         "attempt": 1,
         "kills": 0,
         "batch_id": None,
+        "counted_in": None,
         "payload": json.dumps(payload or {}),
         "available_at": now_ms(),
         "started_at": now_ms(),

@@ -5,7 +5,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 from dispatcher_core.errors import QueueError
@@ -13,14 +12,7 @@ from dispatcher_core.status import FINISHED, STATES, JobState, JobStatus
 
 from .database import Database, now_ms
 from .health import check_health
-from .maintenance import (
-    GIVE_WAY,
-    LEAST_RETENTION,
-    batch_step,
-    free_step,
-    prune_step,
-    repeated,
-)
+from .maintenance import GIVE_WAY, LEAST_RETENTION, pruning, repeated
 from .rows import COLUMNS, StatusRow
 from .wakeup import Bells
 
@@ -276,10 +268,8 @@ class Admin:
                 " younger one again"
             )
         before = now_ms() - round(older_than * 1000)
-        count = repeated(partial(prune_step, self._database, before))
-        repeated(partial(batch_step, self._database, before))
-        repeated(partial(free_step, self._database))
-        return count
+        jobs, *_ = [repeated(step) for step in pruning(self._database, before)]
+        return jobs
 
     def close(self) -> None:
         """Close what is open; a later use opens it anew."""

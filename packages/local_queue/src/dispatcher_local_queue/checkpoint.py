@@ -10,9 +10,9 @@ import sqlite3
 
 __all__ = ["PAGES_BETWEEN", "PAGE_BYTES", "USUAL_PAGES", "checkpoint"]
 
-PAGES_BETWEEN = 1000  # as in SQLite itself: a log of about 4 MiB
-PAGE_BYTES = 4096
-USUAL_PAGES = 6  # what putting, claiming or ending one job writes
+PAGES_BETWEEN = 2000  # a log of about 4 MiB, as SQLite itself lets it grow
+PAGE_BYTES = 2048  # half of what is usual: every commit writes and sums up whole pages
+USUAL_PAGES = 4  # what putting, claiming or ending one job writes
 
 
 def checkpoint(writer: sqlite3.Connection, other: sqlite3.Connection) -> None:

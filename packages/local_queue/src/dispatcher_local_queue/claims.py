@@ -14,7 +14,7 @@ from dispatcher_core.wire import JobMessage
 
 from . import batches
 from .database import Database, now_ms
-from .endings import Ending, write_ending
+from .endings import COUNTED_IN, Ending, Owned, write_ending
 from .insertion import new_row, pages_of
 from .wakeup import Bells
 
@@ -22,6 +22,7 @@ __all__ = ["Claim", "ClaimLost", "Claims"]
 
 _PROMOTED_AT_ONCE = 200
 
+_DUE = "SELECT 1 FROM job WHERE state = 'scheduled' AND available_at <= ? LIMIT 1"
 _PROMOTE = f"""
 UPDATE job SET state = 'queued' WHERE seq IN (
     SELECT seq FROM job WHERE state = 'scheduled' AND available_at <= ?
@@ -29,13 +30,15 @@ UPDATE job SET state = 'queued' WHERE seq IN (
 """
 # NULL for a paused queue: then the search for its jobs ends before it looks at one.
 _OPEN_QUEUE = "(SELECT ? WHERE NOT EXISTS (SELECT 1 FROM paused_queue WHERE name = ?))"
-_CLAIM = f"""
+_FIRST = f"""
+SELECT seq, id, name, queue, attempt + 1, kills, batch_id, {COUNTED_IN}, payload, available_at,
+       unknown_since
+FROM job WHERE queue = {_OPEN_QUEUE} AND state = 'queued' ORDER BY priority DESC, seq LIMIT 1
+"""
+_CLAIM = """
 UPDATE job SET state = 'running', attempt = attempt + 1, worker = ?, token = ?, started_at = ?,
                progress_done = NULL, progress_total = NULL
-WHERE seq = (SELECT seq FROM job WHERE queue = {_OPEN_QUEUE} AND state = 'queued'
-             ORDER BY priority DESC, seq LIMIT 1)
-RETURNING seq, token, id, name, queue, attempt, kills, batch_id, payload, available_at,
-          started_at, unknown_since
+WHERE seq = ?
 """
 _WAITS = f"SELECT 1 FROM job WHERE queue = {_OPEN_QUEUE} AND state = 'queued' LIMIT 1"
 _OWNED = "SELECT 1 FROM job WHERE seq = ? AND token = ? AND state = 'running'"
@@ -53,17 +56,18 @@ SELECT queue FROM found WHERE queue IS NOT NULL
 class Claim(NamedTuple):
     """A job that this worker owns until it ends it. Times are milliseconds since 1970."""
 
-    seq: int
     token: int
+    started_at: int
+    seq: int
     id: str
     name: str
     queue: str
     attempt: int
     kills: int
     batch_id: str | None
+    counted_in: str | None
     payload: str
     available_at: int
-    started_at: int
     unknown_since: int | None
 
 
@@ -105,7 +109,8 @@ class Claims:
         """
         with self._database.write() as connection:
             now = now_ms()
-            written = write_ending(connection, claim.seq, claim.token, ending, now)
+            owned = Owned(claim.seq, claim.token, claim.counted_in)
+            written = write_ending(connection, owned, ending, now)
             if written is None:
                 raise ClaimLost
             following = self._next(connection, queues, now)
@@ -118,12 +123,7 @@ class Claims:
         with self._database.read() as connection:
             return any(
                 connection.execute(_WAITS, (queue, queue)).fetchone() for queue in queues
-            ) or bool(
-                connection.execute(
-                    "SELECT 1 FROM job WHERE state = 'scheduled' AND available_at <= ? LIMIT 1",
-                    (now_ms(),),
-                ).fetchone()
-            )
+            ) or _some_are_due(connection, now_ms())
 
     def next_due(self) -> int | None:
         """When the next scheduled job may start, in milliseconds since 1970."""
@@ -181,10 +181,17 @@ class Claims:
     def _next(
         self, connection: sqlite3.Connection, queues: Sequence[str], now: int
     ) -> Claim | None:
-        connection.execute(_PROMOTE, (now,))
-        mine = (self._worker_id, self._random.getrandbits(62), now)
+        if _some_are_due(connection, now):
+            connection.execute(_PROMOTE, (now,))
         for queue in queues:
-            row = connection.execute(_CLAIM, (*mine, queue, queue)).fetchone()
+            # Two statements cost less than one that also returns what it changed.
+            row = connection.execute(_FIRST, (queue, queue)).fetchone()
             if row:
-                return Claim._make(row)
+                claim = Claim(self._random.getrandbits(62), now, *row)
+                connection.execute(_CLAIM, (self._worker_id, claim.token, now, claim.seq))
+                return claim
         return None
+
+
+def _some_are_due(connection: sqlite3.Connection, now: int) -> bool:
+    return connection.execute(_DUE, (now,)).fetchone() is not None

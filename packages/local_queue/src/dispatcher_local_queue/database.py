@@ -272,6 +272,7 @@ class Database:
         try:
             version = self._schema_version(connection)
             if version == 0:
+                connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 _switch_to_wal(connection)
                 script = (files(__package__) / "schema.sql").read_text("utf-8")

@@ -8,7 +8,10 @@ from dispatcher_core.status import FINISHED, JobError, JobState
 
 from .batches import count_ended
 
-__all__ = ["Ending", "Written", "write_ending"]
+__all__ = ["COUNTED_IN", "Ending", "Owned", "Written", "write_ending"]
+
+COUNTED_IN = "CASE WHEN callback_delay IS NULL THEN batch_id END"
+"""SQL for the batch that counts how a job ends: a callback belongs to one, but is not counted."""
 
 _WRITE = """
 UPDATE job SET state = ?, available_at = coalesce(?, available_at), finished_at = ?,
@@ -16,7 +19,6 @@ UPDATE job SET state = ?, available_at = coalesce(?, available_at), finished_at 
                attempt = attempt - ?, kills = kills + ?, unknown_since = ?,
                worker = NULL, token = NULL, doom = NULL, doom_delay = NULL
 WHERE seq = ? AND token = ? AND state = 'running'
-RETURNING CASE WHEN callback_delay IS NULL THEN batch_id END
 """
 _CANCEL_REQUESTED = "SELECT 1 FROM job WHERE seq = ? AND cancel_requested"
 
@@ -67,6 +69,20 @@ class Ending:
         )
 
 
+class Owned(NamedTuple):
+    """A run of a job, and who may end it.
+
+    Attributes:
+        seq: the job's number.
+        token: that of the claim; nobody else may write.
+        counted_in: the batch that counts how the job ends.
+    """
+
+    seq: int
+    token: int
+    counted_in: str | None
+
+
 class Written(NamedTuple):
     """What was written when a run ended.
 
@@ -80,14 +96,14 @@ class Written(NamedTuple):
 
 
 def write_ending(
-    connection: sqlite3.Connection, seq: int, token: int, ending: Ending, now: int
+    connection: sqlite3.Connection, owned: Owned, ending: Ending, now: int
 ) -> Written | None:
     """End the run in the transaction of the connection, and count it in its batch.
 
     Returns:
         What was written; None where the run does not own the job any more.
     """
-    if ending.state not in FINISHED and connection.execute(_CANCEL_REQUESTED, (seq,)).fetchone():
+    if ending.state not in FINISHED and _cancel_requested(connection, owned.seq):
         ending = ending.once_cancelled()
     error = ending.error
     row = (
@@ -101,13 +117,15 @@ def write_ending(
         0 if ending.counted else 1,
         1 if ending.killed else 0,
         ending.unknown_since,
-        seq,
-        token,
+        owned.seq,
+        owned.token,
     )
-    changed = connection.execute(_WRITE, row).fetchone()
-    if changed is None:
+    if connection.execute(_WRITE, row).rowcount != 1:
         return None
-    (batch_id,) = changed
-    if batch_id is None or ending.state not in FINISHED:
+    if owned.counted_in is None or ending.state not in FINISHED:
         return Written(ending, set())
-    return Written(ending, count_ended(connection, batch_id, ending.state, now))
+    return Written(ending, count_ended(connection, owned.counted_in, ending.state, now))
+
+
+def _cancel_requested(connection: sqlite3.Connection, seq: int) -> bool:
+    return connection.execute(_CANCEL_REQUESTED, (seq,)).fetchone() is not None

@@ -5,7 +5,8 @@ are kept until somebody retries or forgets them.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from dispatcher_core.errors import QueueUnavailable
@@ -18,9 +19,10 @@ __all__ = [
     "LEAST_RETENTION",
     "Pruner",
     "Step",
+    "Sweep",
     "batch_step",
     "free_step",
-    "prune_step",
+    "pruning",
     "repeated",
 ]
 
@@ -32,18 +34,22 @@ GIVE_WAY = 0.01
 _MOST_ROWS = 500
 _LONGEST_STEP = 0.005  # seconds, but at least one row: those with big payloads take long
 _PAGES_OF_A_STEP = 250  # about what it writes: four steps, then a checkpoint
-_KEPT_PAGES = 512  # left free for the jobs to come, which would make the file grow again
+_KEPT_PAGES = 1024  # left free for the jobs to come, which would make the file grow again
 
-_EVERY = 60.0
+_LEAST_PAUSE = 60.0
+_PAUSES = 100  # while a job is kept: it may overstay by one of them
 _AGAIN = 0.1
 
+_ENDED = "state IN ('succeeded', 'cancelled') AND finished_at <= ?"
 # The jobs of a batch go when the batch is as old: until then it can be asked for them.
-_OLD = f"""
-SELECT seq FROM job WHERE state IN ('succeeded', 'cancelled') AND finished_at <= ?
-AND NOT EXISTS (SELECT 1 FROM batch WHERE batch.id = job.batch_id
-                AND (batch.finished_at IS NULL OR batch.finished_at > ?))
-ORDER BY finished_at LIMIT {_MOST_ROWS}
+_SEEN = f"""
+SELECT seq, {_ENDED} AND NOT EXISTS (
+    SELECT 1 FROM batch WHERE batch.id = job.batch_id
+    AND (batch.finished_at IS NULL OR batch.finished_at > ?))
+FROM job WHERE seq > ? ORDER BY seq LIMIT {_MOST_ROWS}
 """
+# An operator may have had it run again meanwhile.
+_REMOVE = f"DELETE FROM job WHERE seq = ? AND {_ENDED}"
 _OLD_BATCHES = f"""
 DELETE FROM batch WHERE id IN (
     SELECT id FROM batch WHERE finished_at <= ? AND NOT EXISTS (
@@ -70,24 +76,49 @@ class Step(NamedTuple):
     more: bool
 
 
-def prune_step(database: Database, before: int) -> Step:
-    """Remove some jobs that succeeded or were cancelled, the oldest first.
+class Sweep:
+    """A walk through all jobs, in the order in which they came, that removes the old ones.
+
+    An index of the finished ones would show them at once. But every job that ends would have
+    to write it, at a fifth of what its end costs; and a walk is made once in a long while.
 
     Args:
         database: the queue's file.
-        before: only what finished until then, in milliseconds since 1970.
-
-    Raises:
-        QueueUnavailable: the file cannot be written for now.
+        before: only what finished until then goes, in milliseconds since 1970. Jobs that failed
+            stay.
     """
-    removed = 0
-    with database.write(_PAGES_OF_A_STEP) as connection:
-        rows = connection.execute(_OLD, (before, before)).fetchall()
-        until = time.monotonic() + _LONGEST_STEP
-        while removed < len(rows) and (not removed or time.monotonic() < until):
-            connection.execute("DELETE FROM job WHERE seq = ?", rows[removed])
-            removed += 1
-    return Step(removed, removed == _MOST_ROWS or removed < len(rows))
+
+    def __init__(self, database: Database, before: int) -> None:
+        self._database = database
+        self._before = before
+        self._seen = 0
+
+    def step(self) -> Step:
+        """Go a short way, and remove what is old there.
+
+        Raises:
+            QueueUnavailable: the file cannot be read or written for now.
+        """
+        with self._database.read() as connection:
+            arguments = (self._before, self._before, self._seen)
+            rows = connection.execute(_SEEN, arguments).fetchall()
+        old = [seq for seq, is_old in rows if is_old]
+        removed = self._remove(old) if old else []
+        is_done = len(removed) == len(old)
+        if rows:
+            self._seen = rows[-1][0] if is_done else old[len(removed) - 1]
+        return Step(sum(removed), not is_done or len(rows) == _MOST_ROWS)
+
+    def _remove(self, jobs: Sequence[int]) -> list[int]:
+        """Remove the first of these jobs, and tell of each how many rows that were."""
+        counts = []
+        with self._database.write(_PAGES_OF_A_STEP) as connection:
+            until = time.monotonic() + _LONGEST_STEP
+            for seq in jobs:
+                counts.append(connection.execute(_REMOVE, (seq, self._before)).rowcount)
+                if time.monotonic() >= until:
+                    break
+        return counts
 
 
 def batch_step(database: Database, before: int) -> Step:
@@ -137,7 +168,25 @@ def repeated(step: Callable[[], Step]) -> int:
         total += removed
         if not more:
             return total
-        time.sleep(GIVE_WAY)
+        if removed:
+            time.sleep(GIVE_WAY)
+
+
+def pruning(database: Database, before: int) -> list[Callable[[], Step]]:
+    """What is to be repeated, one after the other, to remove all that is old.
+
+    Args:
+        database: the queue's file.
+        before: only what finished until then goes, in milliseconds since 1970.
+
+    Returns:
+        The steps that remove jobs, then those that remove batches, then those that free pages.
+    """
+    return [
+        Sweep(database, before).step,
+        partial(batch_step, database, before),
+        partial(free_step, database),
+    ]
 
 
 class Pruner:
@@ -155,6 +204,8 @@ class Pruner:
         self.due = 0.0
         self._database = database
         self._retention = round(retention * 1000)
+        self._pause = max(_LEAST_PAUSE, retention / _PAUSES)
+        self._left: list[Callable[[], Step]] = []
 
     def do_what_is_due(self) -> None:
         """Do one step, if it is time for one.
@@ -164,20 +215,19 @@ class Pruner:
         """
         if time.monotonic() < self.due:
             return
-        self.due = time.monotonic() + _EVERY
-        if self._step():
-            self.due = time.monotonic() + _AGAIN
-
-    def _step(self) -> bool:
-        """Whether more is left to do."""
+        self.due = time.monotonic() + _LEAST_PAUSE
         lock = self._database.files.prune_lock
         try:
             with leading(lock) as leads:
-                before = now_ms() - self._retention
-                return leads and (
-                    prune_step(self._database, before).more
-                    or batch_step(self._database, before).more
-                    or free_step(self._database).more
-                )
+                if leads:
+                    self.due = time.monotonic() + self._step()
         except OSError as error:
             raise QueueUnavailable(f"{lock} cannot be opened: {error.strerror}") from None
+
+    def _step(self) -> float:
+        """Do a step, and tell how many seconds to wait for the next."""
+        if not self._left:
+            self._left = pruning(self._database, now_ms() - self._retention)
+        if not self._left[0]().more:
+            del self._left[0]
+        return _AGAIN if self._left else self._pause

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dispatcher_core.status import JobError
 
 from .database import Database, now_ms
-from .endings import Ending, write_ending
+from .endings import COUNTED_IN, Ending, Owned, write_ending
 from .files import QueueFiles
 from .liveness import birth_of, dead, gone
 
@@ -22,8 +22,8 @@ __all__ = ["DEADLY", "KnownWorker", "Recovered", "Registry"]
 DEADLY = 3  # a job under which so many workers died is not started again
 
 _WORKERS = "SELECT id, supervisor, pid, birth FROM worker"
-_RUNNING = """
-SELECT seq, token, id, name, queue, kills, doom, doom_delay FROM job
+_RUNNING = f"""
+SELECT seq, token, {COUNTED_IN}, id, name, queue, kills, doom, doom_delay FROM job
 WHERE worker = ? AND state = 'running'
 """
 _RUNNING_UNDER = """
@@ -141,9 +141,9 @@ class Registry:
         with self._database.write() as connection:
             now = now_ms()
             for row in connection.execute(_RUNNING, (worker_id,)).fetchall():
-                seq, token, job_id, name, queue, *facts = row
-                ending = _ending(*facts, killed=killed)
-                written = write_ending(connection, seq, token, ending, now)
+                *owned, job_id, name, queue, kills, doom, doom_delay = row
+                ending = _ending(kills, doom, doom_delay, killed=killed)
+                written = write_ending(connection, Owned._make(owned), ending, now)
                 if written is not None:
                     woken = frozenset((queue, *written.woken))
                     recovered.append(Recovered(job_id, name, written.ending.state, woken))

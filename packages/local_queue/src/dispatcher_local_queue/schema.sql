@@ -33,7 +33,6 @@ CREATE INDEX job_ready ON job (queue, priority DESC, seq) WHERE state = 'queued'
 CREATE INDEX job_due ON job (available_at)
     WHERE state = 'scheduled' AND available_at IS NOT NULL;
 CREATE INDEX job_running ON job (worker) WHERE state = 'running';
-CREATE INDEX job_finished ON job (finished_at) WHERE state IN ('succeeded', 'cancelled');
 CREATE INDEX job_failed ON job (seq) WHERE state = 'failed';
 -- Without the state, so that a job that starts or ends leaves it as it is.
 CREATE INDEX job_batch ON job (batch_id)
