@@ -1,3 +1,4 @@
+import signal
 import sys
 import textwrap
 
@@ -87,6 +88,13 @@ def test_nothing_else_can_be_named(shop, name):
     assert (caught.value.name, caught.value.code) == (name, "unknown-job")
 
 
+@pytest.mark.parametrize("name", [[], {}, 7, None])
+def test_what_is_no_name_is_unknown(name):
+    """Nothing is registered for it, be it hashable or not."""
+    with pytest.raises(UnknownJob):
+        AliasRegistry().resolve(name)
+
+
 def test_a_package_is_not_walked(write_module):
     """Jobs in the modules of a listed package are not found by themselves."""
     write_module("parcel.__init__", "")
@@ -166,15 +174,48 @@ def test_a_wrong_alias_stops_the_start(shop, aliases, problem):
         ("import no_such_module", "no_such_module"),
         ("raise SystemExit(3)", "SystemExit"),
         ("def", "SyntaxError"),
+        ("raise BaseException('weird')", "BaseException: weird"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("raise ValueError('one\\n  two')", "ValueError: one two"),
+        ("class Odd(Exception):\n def __str__(self): raise self\nraise Odd", "Odd: .*no readable"),
+        ("class Odd(Exception):\n def __str__(self): exit()\nraise Odd", "Odd: .*no readable"),
+        ("import pytest; pytest.importorskip('no_such')", "Skipped: could not import 'no_such'"),
     ],
 )
 def test_a_module_that_does_not_import_stops_the_start(write_module, source, problem):
-    """One message names the module and what happened; the cause is kept."""
+    """One line names the module and what happened, whatever that is; the cause is kept."""
     write_module("broken_jobs", source)
     with pytest.raises(JobLoadError, match=f"'broken_jobs' does not import.*{problem}") as caught:
         AliasRegistry(modules=["broken_jobs"])
     assert caught.value.target == "broken_jobs"
     assert caught.value.__cause__ is not None
+    assert "\n" not in str(caught.value)
+    with pytest.raises(JobLoadError, match=f"'broken_jobs:run' cannot be loaded.*{problem}"):
+        AliasRegistry({"run": "broken_jobs:run"})
+
+
+@pytest.fixture
+def on_interrupt():
+    """Sets what SIGINT does, until the test is over."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_by_the_user_ends_the_start(write_module, on_interrupt):
+    """Where Ctrl-C raises ``KeyboardInterrupt``, one that comes during the import is that."""
+    on_interrupt(signal.default_int_handler)
+    write_module("slow_jobs", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile 1: 7")
+    with pytest.raises(KeyboardInterrupt):
+        load_module("slow_jobs")
+
+
+def test_an_interrupt_that_no_signal_raised_is_the_modules(write_module, on_interrupt):
+    """Where the program handles SIGINT itself, as workers do, the module raised it."""
+    on_interrupt(lambda *_: None)
+    write_module("odd_jobs", "raise KeyboardInterrupt")
+    with pytest.raises(JobLoadError, match=r"'odd_jobs' does not import: KeyboardInterrupt$"):
+        load_module("odd_jobs")
 
 
 def test_a_module_that_is_not_there_is_named():

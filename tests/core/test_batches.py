@@ -269,12 +269,17 @@ def test_an_error_without_words_tells_its_code(dispatcher, sender, problem):
         (202, {"id": "mine", "ids": "job_0", "state": "running"}),
         (202, {"id": "mine", "ids": [7], "state": "running"}),
         (202, {"id": "mine", "ids": ["a b"], "state": "running"}),
+        (202, {"id": "mine", "ids": ["other"], "state": "running"}),
+        (202, {"id": "mine", "ids": [], "state": "running"}),
+        (202, {"id": "mine", "ids": ["job_0", "job_0"], "state": "running"}),
+        (202, {"id": "mine", "ids": ["job_0"], "state": "scheduled"}),
+        (200, {"id": "mine", "ids": ["job_0"], "state": "queued", "duplicate": True}),
         (201, {"id": "mine", "ids": ["job_0"], "state": "running"}),
         (202, {}),
     ],
 )
 def test_another_answer_is_a_failure(dispatcher, sender, answer, status, members):
-    """Only an answer with our id, a state and the jobs' ids is a success."""
+    """Only an answer with our id, a batch's state and the ids of our jobs is a success."""
     sender.answers = [answer(status, **members)]
     result = dispatcher.batch(numbered(1), id="mine")
     assert result.error.code == "bad-answer"

@@ -87,7 +87,14 @@ def test_the_version_is_told(run):
     ("arguments", "problem"),
     [
         ([], "COMMAND"),
-        (["--wrong"], "COMMAND"),
+        (["--wrong"], "unrecognized arguments: --wrong (see dispatcher --help)"),
+        (["--versio"], "unrecognized arguments: --versio (see dispatcher --help)"),
+        (["--wrong", "status", "a"], "--wrong (see dispatcher --help)"),
+        (["secret", "--wrong"], "--wrong (see dispatcher secret --help)"),
+        (["config", "show", "a"], "unrecognized arguments: a (see dispatcher config show --help)"),
+        (["dispatch", "a", "--priority", "1" * 5000], "is no whole number from -100 to 100"),
+        (["dispatch", "a", "--delay", "\u0661"], "is no number of seconds"),
+        (["ping", "\x1b[31mred"], "arguments: \N{REPLACEMENT CHARACTER}[31mred (see"),
         (["dispach"], "'dispach'"),
         (["dispatch"], "JOB"),
         (["dispatch", "a", "b"], "unrecognized arguments: b"),
@@ -107,6 +114,7 @@ def test_wrong_usage_is_one_line(run, arguments, problem):
     code, output, errors = run(*arguments)
     assert (code, output) == (2, "")
     assert problem in one_error(errors)
+    assert len(errors) < 600
 
 
 def test_an_unknown_command_lists_the_known_ones(run):
@@ -201,6 +209,16 @@ def test_a_reader_that_has_gone_is_no_error(arguments):
     assert done.stderr == b""
 
 
+def test_what_the_system_refuses_is_one_line(run, monkeypatch, fake_dispatcher):
+    """An error of the system that no command has foreseen is told without a traceback."""
+
+    def refused(*arguments, **options):
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr(Dispatcher, "status", refused)
+    assert run("status", "a") == (1, "", "dispatcher: /some/file: Permission denied\n")
+
+
 def test_the_module_is_the_program():
     """``python -m dispatcher_core`` takes the same arguments and exit codes."""
     done = subprocess.run(
@@ -256,9 +274,9 @@ def test_a_payload_may_come_from_the_standard_input(run, fake_dispatcher, standa
         ('{"a": NaN}', "NaN"),
         ('{"a": 1, "a": 2}', "same key"),
         ("\udcff", "not UTF-8"),
-        ("@no-such-file", "no-such-file"),
+        ("@no-such-file", "cannot read 'no-such-file': No such file or directory"),
+        ("@.", "cannot read '.': Is a directory"),
         ("@", "--payload"),
-        ("@.", "--payload"),
         ("@a\0b", "--payload"),
     ],
 )
@@ -286,19 +304,23 @@ def test_a_huge_payload_is_refused(run, fake_dispatcher, tmp_path, standard_inpu
     [
         (["no good"], "cannot name a job"),
         (["greet", "--queue", "no good"], "cannot name a queue"),
-        (["greet", "--delay=-1"], "delay=-1.0"),
-        (["greet", "--delay", "nan"], "delay=nan"),
-        (["greet", "--priority", "101"], "priority=101"),
+        (["greet", "--delay=-1"], "--delay: '-1' is no number of seconds from 0 "),
+        (["greet", "--delay", "nan"], "--delay: 'nan' is no number of seconds"),
+        (["greet", "--delay", "1e9"], "delay=1000000000.0"),
+        (["greet", "--priority", "101"], "'101' is no whole number from -100 to 100"),
+        (["greet", "--wait", "--timeout", "-1"], "--timeout: '-1' is no number of seconds"),
+        (["greet", "--wait", "--timeout", "nan"], "--timeout: 'nan' is no number of seconds"),
         (["greet", "--id", "a.b"], "cannot be an id"),
         (["greet", "--id", "a\nb"], "cannot be an id"),
         (["greet", "--timeout", "5"], "--wait"),
     ],
 )
 def test_a_job_that_cannot_be_sent_is_one_line(run, fake_dispatcher, arguments, problem):
-    """What the dispatcher refuses is a usage error."""
+    """What the dispatcher refuses is a usage error, and nothing is sent."""
     code, output, errors = run("dispatch", *arguments)
     assert (code, output) == (2, "")
     assert problem in one_error(errors)
+    fake_dispatcher.assert_nothing_dispatched()
 
 
 @pytest.mark.parametrize("code", ["unreachable", "unknown-job", "bad-signature", "queue-full"])
@@ -367,8 +389,9 @@ def test_dispatch_waits_for_the_end(run, fake_dispatcher):
     )
     code, output, _ = run("dispatch", "greet", "--id", "mine", "--wait", "--json")
     assert code == 1
-    first, second = map(json.loads, output.splitlines())
-    assert (first["duplicate"], second["error"]["type"]) == (True, "OSError")
+    told = json.loads(output)
+    assert (told["id"], told["state"]) == ("mine", "failed")
+    assert (told["duplicate"], told["error"]["type"]) == (True, "OSError")
 
 
 def test_dispatch_waits_no_longer_than_asked(run, fake_dispatcher):
@@ -376,6 +399,24 @@ def test_dispatch_waits_no_longer_than_asked(run, fake_dispatcher):
     code, output, errors = run("dispatch", "greet", "--id", "mine", "--wait", "--timeout", "5")
     assert (code, output) == (1, "mine\n")
     assert "did not end within 5 s: still queued" in one_error(errors)
+
+
+def test_what_is_known_by_then_is_one_object(run, fake_dispatcher, monkeypatch):
+    """With ``--json`` the id and the last status are printed, however the waiting ends."""
+    fake_dispatcher.dispatch("greet", id="mine")
+    fake_dispatcher.set_status("mine", state="running")
+    waiting = ("dispatch", "greet", "--id", "mine", "--wait", "--json")
+    code, output, errors = run(*waiting, "--timeout", "5")
+    told = json.loads(output)
+    assert (code, told["id"], told["state"], told["error"]) == (1, "mine", "running", None)
+    assert "did not end within 5 s" in one_error(errors)
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Dispatcher, "wait", interrupted)
+    code, output, _ = run(*waiting)
+    assert (code, json.loads(output)["id"]) == (130, "mine")
 
 
 # dispatcher status
@@ -408,6 +449,19 @@ def test_status_prints_what_is_known(run, fake_dispatcher):
         "progress  3/20 (15 %)",
         "error     exception: ValueError: two lines",
     ]
+
+
+def test_a_remote_error_does_not_steer_the_terminal(run, fake_dispatcher):
+    """Control characters are replaced wherever what others wrote is shown."""
+    error = JobError("exception", "ValueError", "\x1b[31mred\x00\nline")
+    fake_dispatcher.dispatch("greet", id="mine")
+    fake_dispatcher.set_status("mine", state="failed", error=error)
+    for arguments in (("status", "mine"), ("dispatch", "greet", "--id", "mine", "--wait")):
+        output = run(*arguments)[1]
+        assert (
+            "ValueError: \N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER} line" in output
+        )
+        assert output.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(("state", "shown"), [("succeeded", True), ("failed", False)])

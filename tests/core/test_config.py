@@ -1,4 +1,8 @@
+import json
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import fields, replace
 
 import pytest
@@ -81,6 +85,15 @@ def test_load_reads_environment_and_working_directory(tmp_path, monkeypatch):
     write(tmp_path, ".env", "DISPATCHER_DEADLINE=7\n")
     config = Config.load(timeout=None, sender="requests")
     assert (config.timeout, config.deadline, config.sender) == (3.0, 7.0, "requests")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5", 5.0), ("5.", 5.0), ("0.5", 0.5), (" .5 ", 0.5), ("1e3", 1000.0), ("25E-1", 2.5)],
+)
+def test_seconds_are_written_as_numbers_are(tmp_path, text, seconds):
+    """As text, the usual notations of a decimal number are taken."""
+    assert load(tmp_path, {"DISPATCHER_TIMEOUT": text}).timeout == seconds
 
 
 def test_arguments_alone_ignore_all_other_sources(tmp_path, monkeypatch):
@@ -207,6 +220,22 @@ def test_a_relative_queue_starts_at_the_working_directory_otherwise(tmp_path, mo
     assert Config(queue_url="sqlite:////var/q.db").queue_url == "sqlite:////var/q.db"
 
 
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9", b"c#", b"what?", b"new\nline", "\U000e0001".encode()]
+)
+def test_a_queue_may_be_in_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    """The name need not be UTF-8, nor printable; the settings go on being accepted as they are."""
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    config = Config.load()
+    assert config == Config() == replace(config)
+    assert f"sqlite:///{folder}/dispatcher.sqlite3" == config.queue_url
+    json.dumps(config.redacted()).encode()
+    write(folder, "dispatcher.toml", "queue_url = 'sqlite:///q.db'")
+    assert f"sqlite:///{folder}/q.db" == Config.load().queue_url
+
+
 @pytest.mark.parametrize(("ending", "dropped"), [("\n", True), ("\r\n", True), ("\n\n", False)])
 def test_a_secret_file_drops_one_newline(tmp_path, ending, dropped):
     """Exactly one trailing newline is not part of the secret."""
@@ -242,8 +271,9 @@ def test_both_forms_of_a_secret_are_an_error(tmp_path):
         load(tmp_path, both)
     assert load(tmp_path, both | {"DISPATCHER_BACKEND_SECRET": ""}).secret == SECRET
     write(tmp_path, ".env", "".join(f"{key}={value}\n" for key, value in both.items()))
-    with pytest.raises(ConfigError, match=r"\.env line 1 and \.env line 2 are both set"):
+    with pytest.raises(ConfigError, match=r"\.env line 1 and \.env line 2 are both set") as caught:
         load(tmp_path)
+    assert str(caught.value).startswith("secret (DISPATCHER_BACKEND_SECRET): ")
 
 
 def test_a_secret_in_the_environment_goes_before_a_file_in_the_env_file(tmp_path):
@@ -251,6 +281,23 @@ def test_a_secret_in_the_environment_goes_before_a_file_in_the_env_file(tmp_path
     write(tmp_path, ".env", "DISPATCHER_BACKEND_SECRET_FILE=secret\n")
     write(tmp_path, "secret", OTHER)
     assert load(tmp_path, {"DISPATCHER_BACKEND_SECRET": SECRET}).secret == SECRET
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_a_secret_file_that_does_not_count_is_not_read(tmp_path, place):
+    """An argument goes before it, so nobody misses it; what counts is read still."""
+    unread = {
+        "DISPATCHER_BACKEND_SECRET_FILE": "missing",
+        "DISPATCHER_BACKEND_B_SECRET_FILE": "missing",
+    }
+    given = {"secret": SECRET, "backends": {"b": {"secret": OTHER}}}
+    if place == ".env":
+        write(tmp_path, ".env", "".join(f"{key}={value}\n" for key, value in unread.items()))
+    config = load(tmp_path, unread if place == "environment" else {}, **given)
+    assert (config.secret, config.backends["b"].secret) == (SECRET, OTHER)
+    assert config.sources()["secret"] == "argument"
+    with pytest.raises(ConfigError, match="DISPATCHER_BACKEND_B_SECRET_FILE: cannot read"):
+        load(tmp_path, unread, secret=SECRET)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff" * 30, b"x" * 70000])
@@ -440,6 +487,8 @@ def test_a_url_that_is_none_is_refused(url):
         ("DISPATCHER_QUEUE_URL", "sqlite://host/x.db"),
         ("DISPATCHER_QUEUE_URL", "sqlite:///x.db?mode=ro"),
         ("DISPATCHER_QUEUE_URL", "sqlite:///x\n.db"),
+        ("DISPATCHER_QUEUE_URL", "sqlite:////folder/x.db#a"),
+        ("DISPATCHER_QUEUE_URL", "celery:\n"),
         ("DISPATCHER_MAX_QUEUED", "0"),
         ("DISPATCHER_MAX_QUEUED", "-1"),
         ("DISPATCHER_MAX_QUEUED", "10.0"),
@@ -451,6 +500,11 @@ def test_a_url_that_is_none_is_refused(url):
         ("DISPATCHER_TIMEOUT", "0"),
         ("DISPATCHER_TIMEOUT", "-1"),
         ("DISPATCHER_TIMEOUT", "nan"),
+        ("DISPATCHER_TIMEOUT", "."),
+        ("DISPATCHER_TIMEOUT", "e3"),
+        ("DISPATCHER_TIMEOUT", "\u0663"),
+        ("DISPATCHER_TIMEOUT", "1e9999"),
+        ("DISPATCHER_MAX_QUEUED", "\u0663"),
         ("DISPATCHER_DEADLINE", "inf"),
         ("DISPATCHER_DEADLINE", "1_0"),
         ("DISPATCHER_ALLOW_HTTP", "2"),
@@ -505,6 +559,7 @@ def test_a_wrong_value_names_its_setting_variable_and_source(tmp_path, variable,
         {"aliases": {"x": {"call": "lib.sync", "backoff": "fast"}}},
         {"lifespan": 5},
         {"queue_url": None},
+        {"queue_url": "sqlite:///a\0b/x.db"},
         {"backends": 5},
         {"backends": {"b": 5}},
         {"backends": {"b": {"ulr": URL}}},
@@ -530,6 +585,10 @@ def test_a_wrong_argument_is_one_error(arguments):
         ("[backends.b]\nsecert = 'x'", "'secert': did you mean 'secret'"),
         ("[aliases]\nx = {call = 'a.b', tires = 1}", "'tires' is unknown: did you mean 'tries'"),
         ("timeout = 5s", "not valid TOML"),
+        (
+            "[tool.dispatcher]\ntimeout = 5",
+            "in a file named pyproject.toml alone: write what is in",
+        ),
         ("a = " + "[" * 5000, "not valid TOML"),
         ("timeout = 2020-01-01", r"timeout \(DISPATCHER_TIMEOUT, from dispatcher.toml\)"),
     ],
@@ -598,3 +657,53 @@ def test_a_config_can_be_copied_and_sent_to_another_process(tmp_path):
     assert config.sources() == copy.sources()
     assert replace(config, timeout=9).timeout == 9.0
     assert replace(config, timeout=9).aliases == config.aliases
+
+
+USE = """from collections.abc import Mapping
+from typing import assert_type
+
+from dispatcher_core import Config
+from dispatcher_core.config import Alias, Backend
+
+as_text: dict[str, str] = {"sync": "lib.sync"}
+report = {"call": "lib.report", "tries": 3, "backoff": [1, 2.5]}
+config = Config(
+    url="https://b.example",
+    secret=None,
+    previous_secrets="a,b",
+    is_backend="true",
+    modules="a,b",
+    aliases={"sync": "lib.sync", "report": report, "once": Alias("lib.once", backoff=[1, 2])},
+    queue_url="sqlite:///q.db",
+    max_queued="5",
+    sender="requests",
+    timeout="5",
+    deadline=15,
+    allow_http=False,
+    retention="3600",
+    lifespan="a:b",
+    around_job=None,
+    backends={"b": {"url": "https://c.example", "secret": "s"}, "c": Backend("https://d.example")},
+)
+Config(aliases=as_text)
+Config(aliases={"sync": "lib.sync"})
+Config(aliases={"sync": {"call": "lib.sync", "tries": 3}})
+Config(aliases="sync=lib.sync")
+assert_type(config.aliases, Mapping[str, Alias])
+assert_type(config.backends, Mapping[str, Backend])
+assert_type(config.is_backend, bool)
+assert_type(config.max_queued, int | None)
+assert_type(config.timeout, float)
+Config(timeuot=5)  # type: ignore[call-arg]
+Config(is_backend=5)  # type: ignore[arg-type]
+"""
+
+
+def test_a_type_checker_knows_what_may_be_given(tmp_path):
+    """It takes every form of a setting, knows what each becomes, and refuses what is wrong."""
+    program = write(tmp_path, "program.py", USE)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir=cache"]
+    done = subprocess.run(
+        [*mypy, program.name], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.returncode) == ("Success: no issues found in 1 source file\n", 0)

@@ -82,6 +82,20 @@ def test_publish_writes_the_file_once(capsys):
     assert template() == path.read_text()
 
 
+def test_publish_is_refused_where_no_file_can_be_replaced():
+    """Neither a folder of that name nor a link to nowhere is, nor is a setting wrong there."""
+    path = Path("dispatcher.toml")
+    path.symlink_to("nowhere")
+    with pytest.raises(DispatcherError, match="cannot replace") as caught:
+        run("publish", "--force")
+    assert caught.value.code == "error"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DispatcherError, match="not a regular file") as caught:
+        run("publish", "--force")
+    assert caught.value.code == "error"
+
+
 def test_publish_into_a_folder_that_is_gone_is_refused(tmp_path, monkeypatch):
     """What the system says becomes one error."""
     folder = tmp_path / "gone"

@@ -90,6 +90,7 @@ def folder(tmp_path):
     made = tmp_path / "texts"
     (made / "below").mkdir(parents=True)
     (made / "plain.txt").write_bytes(b"one two\r\nthree\n\nfour")
+    (made / "short").write_bytes(b"x")
     (made / "empty").write_bytes(b"")
     (made / "below" / "ümläut\n.md").write_text("é ß 語\n" * 300, encoding="utf-8")
     (made / "image").write_bytes(b"\x89PNG\x00\xff")
@@ -119,9 +120,9 @@ def test_a_folder_as_json(demo, folder):
     code, output, errors = demo.run(str(folder), "--json")
     assert code == 0, errors
     figures = json.loads(output)
-    texts = [folder / "plain.txt", folder / "empty", *(folder / "below").iterdir()]
+    texts = [folder / "plain.txt", folder / "short", *(folder / "below").iterdir()]
     assert (figures["files"], figures["words"], figures["bytes"]) == direct_count(texts)
-    assert figures["skipped"] == {"binary": 2, "missing": 1, "special": 1}
+    assert figures["skipped"] == {"binary": 2, "empty": 1, "missing": 1, "special": 1}
     assert (figures["ok"], figures["problems"]) == (True, [])
     assert figures["states"] == {"succeeded": 7, "refused": 1}
     assert figures["attempts"] == {"1": 6, "3": 1}
@@ -156,7 +157,7 @@ def test_on_a_terminal(demo, folder):
     assert not re.search(r"(counted|fetched): \d of 3\n", shown)
     assert re.match(r" *\r +\rstates  ", table)
     number, words, size = direct_count(
-        [folder / "plain.txt", folder / "empty", *(folder / "below").iterdir()]
+        [folder / "plain.txt", folder / "short", *(folder / "below").iterdir()]
     )
     assert f"{number} files, {words} words, {size} bytes\n" in table
     assert "\x1b" not in shown
@@ -284,6 +285,28 @@ def test_a_name_that_is_not_utf8(tmp_path, limits):
         ["good"],
         {"not named in UTF-8": 1},
     )
+
+
+def test_files_that_are_not_as_long_as_they_say(tmp_path, limits):
+    """What the system makes up when it is read is skipped: it may block or change."""
+    (tmp_path / "good").write_text("a b")
+    (tmp_path / "none").symlink_to("/proc/version")
+    (tmp_path / "page").symlink_to("/sys/devices/system/cpu/online")
+    found = survey(str(tmp_path), limits)
+    assert ([file.path.name for file in found.files], dict(found.skipped)) == (
+        ["good"],
+        {"empty": 1, "special": 1},
+    )
+
+
+def test_a_folder_that_is_gone(tmp_path, limits, monkeypatch):
+    """A working directory that was deleted is no folder to be read."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(DispatcherError, match=r"cannot read the folder '\.': No such file"):
+        survey(".", limits)
 
 
 def test_it_stops_at_so_many_files(tmp_path, limits, monkeypatch):
@@ -439,10 +462,3 @@ def test_progress_elsewhere_is_a_line():
     stream = io.StringIO()
     Screen(stream).progress("files counted:", Progress(2, 2))
     assert stream.getvalue() == "files counted: 2 of 2\n"
-
-
-def test_what_a_stream_cannot_encode():
-    """A name that the output's encoding lacks is shown escaped."""
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    Screen(stream).line("é\udc80")
-    assert stream.buffer.getvalue() == b"\\xe9\\udc80\n"

@@ -229,6 +229,13 @@ def test_a_result_knows_when_to_come_back(dispatcher, sender, problem):
     assert len(sender.requests) == 1
 
 
+def test_results_can_be_in_a_set(dispatcher, sender, accept, problem):
+    """A result has a hash, whatever the backend answered."""
+    sender.answers = [accept, problem(503, "unavailable")]
+    results = [dispatcher.dispatch("greet", id=id) for id in ("one", "two")]
+    assert {result.id: result.ok for result in set(results)} == {"one": True, "two": False}
+
+
 def test_a_failure_is_logged_once(dispatcher, sender, problem, caplog):
     """One line at ERROR with id, job and code, and neither payload nor secret."""
     sender.answers = [problem(503, "unavailable", detail="payload hunter2")]
@@ -442,6 +449,13 @@ def test_a_wait_looks_a_last_time(dispatcher, sender, told):
     assert dispatcher.wait("job_1", timeout=0.01).state == "succeeded"
 
 
+@pytest.mark.parametrize("timeout", [10**400, float("inf")], ids=["huge", "infinite"])
+def test_a_wait_may_be_endless(dispatcher, sender, told, timeout):
+    """A timeout beyond all clocks is a long one."""
+    sender.answers = [told("queued"), told("succeeded")]
+    assert dispatcher.wait("job_1", timeout=timeout).state == "succeeded"
+
+
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "1"])
 def test_a_wait_takes_seconds(dispatcher, timeout):
     """A timeout that is none is refused."""
@@ -510,6 +524,13 @@ def test_nothing_is_needed_to_make_one(no_settings):
         for use in (lambda d: d.dispatch("greet"), lambda d: d.status("a"), lambda d: d.ping()):
             with pytest.raises(MissingSetting, match="DISPATCHER_BACKEND_"):
                 use(dispatcher)
+
+
+@pytest.mark.parametrize("config", [{"url": "https://b.test"}, "https://b.test", 0])
+def test_a_config_is_one(config):
+    """What is no ``Config`` is refused at once, with a word on what is."""
+    with pytest.raises(ConfigError, match=rf"takes a Config.*no {type(config).__name__}$"):
+        Dispatcher(config)
 
 
 def test_the_secret_is_needed_too(no_settings):

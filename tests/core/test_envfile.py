@@ -22,6 +22,10 @@ OTHERS = st.sampled_from(
         "DISPATCHER_BACKEND_SECRET_FILE=",
         "DISPATCHER_BACKEND_SECRET2=x",
         "MY_DISPATCHER_BACKEND_SECRET=x",
+        "DISPATCHER_BACKEND_SECRET-X=1",
+        "DISPATCHER_BACKEND_SECRET.X=1",
+        "DISPATCHER_BACKEND_SECRETé=1",
+        "export APP_ENV-X = 1",
         "dispatcher_backend_secret=x",
         "APP_ENV=local # here",
         'OTHER="open',
@@ -35,7 +39,7 @@ OTHERS = st.sampled_from(
 @st.composite
 def env_files(draw):
     """A file as (before, after) the place of our key's value, with other lines around."""
-    endings = st.sampled_from(["\n", "\r\n"])
+    endings = st.sampled_from(["\n", "\r\n", "\r"])
     lines = draw(st.lists(OTHERS, unique=True, max_size=6))
     cut = draw(st.integers(0, len(lines)))
     before = "".join(line + draw(endings) for line in lines[:cut])
@@ -44,7 +48,7 @@ def env_files(draw):
     before += KEY + draw(st.sampled_from(["=", " = ", "= "]))
     after = draw(st.sampled_from(["", " ", " # comment", "\t#"]))
     after += "".join(draw(endings) + line for line in lines[cut:])
-    return before, after + draw(st.sampled_from(["", "\n", "\r\n"]))
+    return before, after + draw(st.sampled_from(["", "\n", "\r\n", "\r"]))
 
 
 def values_of(text):
@@ -67,7 +71,7 @@ def test_replacing_a_value_changes_no_other_byte(file, old, value):
     assert others | {KEY: value} == values_of(changed)
 
 
-@given(st.lists(OTHERS, unique=True), st.sampled_from(["\n", "\r\n"]), st.booleans(), VALUES)
+@given(st.lists(OTHERS, unique=True), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans(), VALUES)
 def test_adding_a_key_only_appends(lines, ending, last, value):
     """A new key comes after all that was there, in the file's own line ending."""
     text = ending.join(lines) + (ending if last and lines else "")
@@ -139,9 +143,24 @@ def test_a_file_that_is_not_utf8_is_refused(content):
 
 
 def test_an_entry_knows_its_line():
-    """Lines count from 1, and only newlines end them."""
+    """Lines count from 1, and only LF, CR LF and CR end them."""
     entries = parse_env("A=1\u2028\x0b\r\n# x\nAPP_ENV=a\n".encode(), ".env")
     assert entries["APP_ENV"].line == 3
+    entries = parse_env(b"A=1\rAPP_ENV=a\r\r\nDISPATCHER_TIMEOUT=1\n", ".env")
+    assert [(entry.value, entry.line) for entry in entries.values()] == [("a", 2), ("1", 4)]
+
+
+def test_a_carriage_return_alone_ends_a_line():
+    """In a file with such lines the others stay, and a new key gets a line of that kind."""
+    content = b"DISPATCHER_BACKEND_SECRET=old\rB=2\r"
+    assert with_value(content, KEY, "new", ".env") == b"DISPATCHER_BACKEND_SECRET=new\rB=2\r"
+    assert with_value(b"A=1\rB=2", KEY, "new", ".env") == b"A=1\rB=2\r" + f"{KEY}=new\r".encode()
+
+
+def test_a_byte_that_is_not_utf8_is_found_by_its_line():
+    """Its line is counted as those of the settings are."""
+    with pytest.raises(ConfigError, match="see line 4: save it as UTF-8"):
+        parse_env(b"A=1\rB=2\r\nC=3\n\xff", ".env")
 
 
 def test_a_file_that_is_not_there_has_no_entries(tmp_path):

@@ -91,6 +91,17 @@ def test_a_job_may_have_options_without_a_name():
     assert (mark.name, mark.options.tries) == (None, 3)
 
 
+def test_a_name_may_be_given_by_keyword():
+    """``@job(name="send", tries=3)`` is ``@job("send", tries=3)``."""
+    mark = mark_of(job(name="send", tries=3)(lambda: None))
+    assert (mark.name, mark.options.tries) == ("send", 3)
+
+
+def test_options_count_where_the_job_is_given_too():
+    """``job(function, tries=3)`` marks the function, and keeps the options."""
+    assert mark_of(job(lambda: None, tries=3)).options.tries == 3
+
+
 @pytest.mark.parametrize(
     "thing", [Bigger, Resize(1), len, "send", None, 7, functools.partial(add)]
 )
@@ -150,6 +161,7 @@ def test_a_job_needs_a_name_that_can_be_sent(name):
         ({"retry_on": [OSError]}, "retry_on="),
         ({"retry_on": (OSError, "x")}, "retry_on="),
         ({"retry_on": int}, "retry_on="),
+        ({"timeout": 10**5000}, r"timeout=\(int\)"),
     ],
 )
 def test_a_wrong_option_is_refused(options, problem):
@@ -160,7 +172,7 @@ def test_a_wrong_option_is_refused(options, problem):
 
 def test_an_unknown_option_is_refused():
     """A misspelt option is an error, not ignored."""
-    with pytest.raises(TypeError, match="retries"):
+    with pytest.raises(TypeError, match=r"^job\(\) got .* 'retries'$"):
         job("a", retries=3)  # type: ignore[call-overload]
 
 

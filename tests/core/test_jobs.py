@@ -2,6 +2,7 @@ import dataclasses
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -97,10 +98,19 @@ def test_a_well_formed_name_is_taken(name):
 
 def test_a_payload_is_copied():
     """The mapping that was given may change later: the job does not."""
-    payload = {"a": 1}
+    payload: dict[str, Any] = {"a": 1, "list": [1, {"b": 2}], "pair": ([], 3)}
     made = Job("greet", MappingProxyType(payload))
     payload["a"] = 2
-    assert made.payload == {"a": 1}
+    payload["list"][1]["b"] = object()
+    payload["list"].append(made)
+    payload["pair"][0].append(4)
+    assert made.payload == {"a": 1, "list": [1, {"b": 2}], "pair": [[], 3]}
+
+
+def test_jobs_can_be_in_a_set():
+    """A job has a hash, whatever its payload; equal ones have the same."""
+    jobs = [Job("greet", {"a": [1]}, id="mine") for _ in range(2)]
+    assert {*jobs, Job("greet", id="other")} == {jobs[1], Job("greet", id="other")}
 
 
 def test_a_payload_flaw_has_its_path():
@@ -162,6 +172,13 @@ def test_a_priority_that_is_none_is_refused(priority):
     """Beyond the bounds, or no whole number."""
     with pytest.raises(InvalidJob, match="priority="):
         Job("greet", priority=priority)
+
+
+@pytest.mark.parametrize("member", ["name", "queue", "delay", "priority", "id"])
+def test_a_number_with_too_many_digits_is_refused(member):
+    """An integer that Python does not write out is as wrong as any other."""
+    with pytest.raises(InvalidJob, match=r"\(int\)"):
+        Job(**{"name": "greet", member: 10**5000})
 
 
 @pytest.mark.parametrize("id", ["", "-a", "a.b", "a b", "é", "a\n", "x" * 65, 7, b"a"])

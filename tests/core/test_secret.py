@@ -182,6 +182,26 @@ def test_another_file_can_be_named(tmp_path):
     assert path.read_text().startswith(f"{KEY}=")
 
 
+@pytest.mark.parametrize("flags", [["--yes"], ["--rotate", "--yes"], ["--show", "--no-replace"]])
+@pytest.mark.parametrize("place", [".env", "settings.env"])
+def test_what_is_no_regular_file_is_refused_unread(tmp_path, place, flags):
+    """A named pipe into which nobody writes is refused at once, also behind a link."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / place).symlink_to("pipe")
+    done = run(tmp_path, "--env-file", "settings.env", *flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"dispatcher: {place} is not a regular file: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_in_place_of_the_file_does_no_harm(tmp_path):
+    """Some call a virtual environment .env; a secret can be shown all the same."""
+    (tmp_path / ".env").mkdir()
+    assert run(tmp_path, "--show", "--no-replace").returncode == 0
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr) == (1, "dispatcher: cannot read .env: Is a directory\n")
+
+
 @pytest.mark.parametrize("key", [KEY, f"{KEY}_FILE"])
 def test_a_variable_of_the_environment_is_warned_of(env_file, key):
     """The file is written, and the variable that goes before it is named."""
@@ -231,6 +251,8 @@ def test_a_local_environment_does_not_hide_production_in_the_file(env_file):
         ["--length", "-64"],
         ["--length", "64.0"],
         ["--length", "many"],
+        ["--length", "\u0663\u0663"],
+        ["--length", "9" * 5000],
         ["--length"],
         ["--rotate-all"],
         ["surplus"],

@@ -266,6 +266,14 @@ def test_a_weak_secret_signs_nothing(secret):
         Signer(RAW, [secret])
 
 
+@pytest.mark.parametrize("secret", [None, 5, RAW.encode(), [RAW]])
+def test_a_secret_is_text(secret):
+    """Something else is refused with a word on what it is, and none on what is in it."""
+    for arguments in ([secret], [RAW, [secret]]):
+        with pytest.raises(ConfigError, match=f"not of type {type(secret).__name__}$"):
+            Signer(*arguments)
+
+
 def test_a_signer_does_not_show_its_key():
     """Neither secret nor key is in the text of a signer."""
     assert RAW not in repr(Signer(RAW)) + str(vars(Signer(RAW)).keys())

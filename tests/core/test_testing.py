@@ -57,6 +57,19 @@ def test_a_fake_needs_no_settings(monkeypatch):
     assert fake.dispatch("greet", delay=60).state == "scheduled"
 
 
+def test_a_fake_takes_what_a_dispatcher_takes(monkeypatch):
+    """A program that makes its own dispatcher may be given the class of the fake."""
+    monkeypatch.setenv("DISPATCHER_BACKEND_URL", "https://backend.test")
+    made = [
+        FakeDispatcher(Config(url="https://backend.test"), sender=WSGISender(echo)),
+        FakeDispatcher.from_env(),
+        FakeDispatcher.from_env(backend="billing"),
+    ]
+    for fake in made:
+        assert fake.dispatch("greet").ok
+        fake.assert_dispatched("greet", times=1)
+
+
 def test_a_fake_records_what_it_is_given():
     """Accepted jobs are listed in order, each with all that would have been sent."""
     fake = FakeDispatcher()
@@ -241,6 +254,22 @@ def test_a_wait_for_a_fake_takes_no_time():
         fake.wait("mine", timeout=600)
     with pytest.raises(AssertionError, match="set_status"):
         fake.wait("mine")
+
+
+def test_each_wait_for_a_fake_has_its_own_time():
+    """However long one waits, and others did before, a timeout ends as a timeout."""
+    fake = FakeDispatcher()
+    fake.dispatch("greet", id="mine")
+    fake.batch([Job("greet")], id="all")
+    for timeout in (86400, 0.5, float("inf"), 5):
+        with pytest.raises(WaitTimeout, match="still queued"):
+            fake.wait("mine", timeout=timeout)
+    with pytest.raises(WaitTimeout, match="still running"):
+        fake.wait_batch("all", timeout=86400)
+    with pytest.raises(AssertionError, match="set_status"):
+        fake.wait("mine")
+    fake.set_status("mine", state="succeeded")
+    assert fake.wait("mine").state == "succeeded"
 
 
 def test_a_fake_has_the_coroutines():

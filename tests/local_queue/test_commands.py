@@ -33,8 +33,10 @@ def refused(capsys, monkeypatch, path):
         (["--processes", "two"], "'two' is no whole number from 1 to 1000"),
         (["--processes", "\u00b2"], "is no whole number from 1 to 1000"),
         (["--processes", "1000000000000000000000"], "is no whole number from 1 to 1000"),
-        (["--max-jobs", "0"], "'0' is no whole number from 1 on"),
-        (["--max-jobs", "1.5"], "'1.5' is no whole number from 1 on"),
+        (["--max-jobs", "0"], "'0' is no whole number from 1 to 1000000000"),
+        (["--max-jobs", "1.5"], "'1.5' is no whole number from 1 to 1000000000"),
+        (["--max-memory", "1" * 5000], "is no whole number from 1 to 1000000000"),
+        (["--shutdown-timeout", "1e300"], "'1e300' is no number of seconds"),
         (["--max-time", "soon"], "'soon' is no number of seconds"),
         (["--max-time", "nan"], "'nan' is no number of seconds"),
         (["--max-time", "0"], "'0' seconds are too few"),
@@ -42,7 +44,7 @@ def refused(capsys, monkeypatch, path):
         (["--shutdown-timeout", "inf"], "'inf' is no number of seconds"),
         (["--log-format", "xml"], "invalid choice: 'xml'"),
         (["-v", "-q"], "not allowed with argument"),
-        (["--app-dir", "missing"], "--app-dir missing is no folder"),
+        (["--app-dir", "missing"], "--app-dir: 'missing' is no folder"),
         (["--burs"], "unrecognized arguments: --burs"),
         (["emails"], "unrecognized arguments: emails"),
     ],
@@ -63,6 +65,17 @@ def test_a_queue_of_another_kind(refused, command, monkeypatch) -> None:
     code, line = refused(command)
     assert code == 2
     assert "sqlite:///relative/path" in line
+
+
+def test_the_working_directory_is_gone(refused, monkeypatch, tmp_path) -> None:
+    """In a deleted folder nothing can be imported, which is one line with exit code 2."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, line = refused("work")
+    assert code == 2
+    assert "cannot look at '.': No such file or directory" in line
 
 
 @pytest.mark.parametrize("command", ["work", "health"])

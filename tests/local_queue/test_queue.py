@@ -1,5 +1,6 @@
 """The queue as the receiver sees it."""
 
+import os
 import resource
 import stat
 import threading
@@ -12,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher_core import ConfigError, IdReused, JobError, QueueUnavailable
+from dispatcher_core import (
+    Config,
+    ConfigError,
+    IdReused,
+    JobError,
+    PluginNotFound,
+    QueueUnavailable,
+)
 from dispatcher_core.testing import check_queue
 from dispatcher_local_queue import SQLiteQueue
 from dispatcher_local_queue.database import Database
@@ -323,11 +331,37 @@ def test_a_url_names_a_file(url, tmp_path, monkeypatch, message) -> None:
     assert Path("q.db").is_file()
 
 
-@pytest.mark.parametrize("url", ["sqlite://q.db", "sqlite:///", "redis:///q", "q.db", ""])
+@pytest.mark.parametrize("url", ["sqlite://q.db", "sqlite:///", "q.db", ""])
 def test_a_url_without_a_file(url) -> None:
     """A URL that names no file is refused with the way to write one."""
-    with pytest.raises(ConfigError, match=r"sqlite:///relative/path"):
+    with pytest.raises(ConfigError, match=r"names no file: .*sqlite:///relative/path"):
         SQLiteQueue.from_url(url)
+
+
+def test_a_url_of_a_queue_that_nobody_offers() -> None:
+    """Who misspells the scheme sees which queues are installed."""
+    with pytest.raises(PluginNotFound, match=r"'sqlight': .*installed: .*sqlite"):
+        SQLiteQueue.from_url("sqlight:///q.db")
+
+
+@pytest.mark.parametrize("url", ["memory:", "memory://user:hunter2@host/x"])
+def test_a_url_of_another_queue(url) -> None:
+    """One that is installed is not served here; that is said, and no password."""
+    with pytest.raises(ConfigError, match=r"only SQLite is served .*sqlite:///rel") as caught:
+        SQLiteQueue.from_url(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"c#", b"what?", b"new\nline"])
+def test_a_queue_in_a_folder_of_any_name(tmp_path, monkeypatch, message, name) -> None:
+    """The queue that is the default works in every working directory."""
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    queue = SQLiteQueue.from_url(Config.load().queue_url)
+    assert queue.put(message())
+    queue.close()
+    assert (folder / "dispatcher.sqlite3").is_file()
 
 
 def test_waiting_jobs_are_counted(jobs, claimed) -> None:

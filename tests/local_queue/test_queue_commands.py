@@ -235,6 +235,7 @@ def test_what_cannot_be_done_is_refused(refused, jobs):
         ("drop",),
         ("list", "--state", "lost"),
         ("list", "--limit", "0"),
+        ("list", "--limit", "99999999999999999999"),
         ("list", "--queue", "two words"),
         ("show",),
         ("show", "a", "b"),
@@ -247,6 +248,10 @@ def test_what_cannot_be_done_is_refused(refused, jobs):
         ("resume", ""),
         ("prune", "--older-than", "soon"),
         ("prune", "--older-than", "nan"),
+        ("prune", "--older-than", "1e300"),
+        ("show", "\udcff"),
+        ("retry", "a b"),
+        ("forget", "\udcff"),
     ],
 )
 def test_wrong_usage_is_explained(refused, jobs, arguments):

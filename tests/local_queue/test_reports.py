@@ -4,7 +4,15 @@ import os
 
 import pytest
 
-from dispatcher_local_queue.reports import Left, Ready, Refused, ReportReader, ReportWriter
+from dispatcher_local_queue.reports import (
+    Done,
+    Left,
+    Loaded,
+    Ready,
+    Refused,
+    ReportReader,
+    ReportWriter,
+)
 
 
 @pytest.fixture
@@ -21,12 +29,12 @@ def pipe():
 def test_reports_arrive_in_order(pipe) -> None:
     """Each report arrives as what it was."""
     reader, writer, _ = pipe
-    reports = [Ready(("a", "b")), Left({"succeeded": 3}), Refused("no\nway ä")]
+    reports = [Ready(("a", "b")), Loaded(), Refused("no\nway ä"), Done(), Left()]
     for report in reports:
         writer.write(report)
-    ready, left, refused = reader.read()
+    ready, *others = reader.read()
     assert tuple(ready.jobs) == ("a", "b")
-    assert (left, refused) == (reports[1], reports[2])
+    assert others == reports[1:]
     assert reader.read() == []
     assert reader.open
 
@@ -34,10 +42,10 @@ def test_reports_arrive_in_order(pipe) -> None:
 def test_a_report_in_parts(pipe) -> None:
     """A report of which only a part has come is kept until the rest is there."""
     reader, _, descriptor = pipe
-    os.write(descriptor, b'["Left", {"counts"')
+    os.write(descriptor, b'["Refused", {"reason"')
     assert reader.read() == []
-    os.write(descriptor, b': {"failed": 1}}]\n["Re')
-    assert reader.read() == [Left({"failed": 1})]
+    os.write(descriptor, b': "no way"}]\n["Re')
+    assert reader.read() == [Refused("no way")]
 
 
 def test_the_end_of_the_worker() -> None:
@@ -45,9 +53,9 @@ def test_the_end_of_the_worker() -> None:
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     reader = ReportReader(read_end)
-    ReportWriter(write_end).write(Left({}))
+    ReportWriter(write_end).write(Left())
     os.close(write_end)
-    assert reader.read() == [Left({})]
+    assert reader.read() == [Left()]
     assert not reader.open
     assert reader.read() == []
     reader.close()

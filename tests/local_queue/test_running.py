@@ -333,6 +333,28 @@ def test_an_error_that_cannot_be_printed(process) -> None:
     assert ending.error == JobError("exception", "Odd", "(the error has no readable message)")
 
 
+@both_kinds
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_error_whose_text_is_a_trap(process, make, raised, monkeypatch, caplog) -> None:
+    """Whatever its text raises, and also while an application's handler logs it, it is a try."""
+
+    class Odd(Exception):
+        def __str__(self):
+            raise raised
+
+    class Careless(logging.Handler):
+        def emit(self, record):
+            if record.exc_info:
+                str(record.exc_info[1])
+
+    monkeypatch.setattr(logging.getLogger("dispatcher.worker"), "handlers", [Careless()])
+    error = JobError("exception", "Odd", "(the error has no readable message)")
+    endings = [process.run(make(Odd(), tries=2, backoff=1), attempt=n) for n in (1, 2)]
+    assert endings == [Ending.retried(error, 1000), Ending.failed(error)]
+    for what in ("the try failed", "the job failed"):
+        assert f"{what}: Odd, which cannot be logged ({raised.__name__})" in caplog.text
+
+
 # Another try
 
 

@@ -44,3 +44,15 @@ def test_a_half_posted_run_does_not_count(file) -> None:
 def test_the_memory_has_no_name(file) -> None:
     """Nothing is left in a file system when everybody is killed."""
     assert os.fstat(file.fileno()).st_nlink == 0
+
+
+def test_runs_are_counted(file) -> None:
+    """How runs ended is counted in every slot, and what runs there next changes none of it."""
+    writer, reader = Slots(file.fileno()), Slots(file.fileno())
+    for slot, state in ((0, "succeeded"), (2, "failed"), (2, "succeeded"), (1, "scheduled")):
+        writer.count(slot, state)
+    run = Run(10**18, 2**62 - 1, None)
+    for slot in range(3):
+        writer.post(slot, run)
+    assert +reader.counts() == {"succeeded": 2, "failed": 1, "scheduled": 1}
+    assert [reader.read(slot) for slot in range(3)] == [run] * 3

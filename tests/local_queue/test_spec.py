@@ -29,3 +29,15 @@ def test_a_spec_survives_the_command_line() -> None:
         settings=settings, worker_id="w", supervisor_id="s", slot=1, memory=3, leash=4, report=5
     )
     assert WorkerSpec.from_json(spec.to_json()) == spec
+
+
+def test_what_is_imported() -> None:
+    """Hooks, modules and aliases are imported, in this order."""
+    settings = WorkSettings(
+        database="/q",
+        modules=("shop", "shop.more"),
+        aliases={"sync": Alias("lib.sync")},
+        around_job="hooks:around",
+    )
+    assert settings.imported == ("hooks:around", "shop", "shop.more", "lib.sync")
+    assert WorkSettings(database="/q").imported == ()

@@ -97,6 +97,18 @@ def test_a_handler_that_vanishes(start_work, jobs, tmp_path, notes) -> None:
     assert len(set(notes())) == 3
     assert "died (exit 9)" in work.text
     assert jobs.ended(jobs.put("add", {"a": 1, "b": 2})).result == 3
+    assert work.stop() == 0
+    assert "stopped: 1 failed, 1 succeeded; 2 put back" in work.text
+
+
+def test_the_summary_counts_what_the_dead_had_done(start_work, jobs, tmp_path) -> None:
+    """What a worker had done before it died is in the summary, as is what became of its job."""
+    work = start_work("--processes", "1")
+    ids = [jobs.put("add", {"a": 1, "b": 2}) for _ in range(3)]
+    ids.append(jobs.put("litter", {"folder": str(tmp_path)}))
+    assert {jobs.ended(id).state for id in ids} == {"succeeded"}
+    assert work.stop() == 0
+    assert "stopped: 4 succeeded; 1 put back" in work.text
 
 
 def test_a_worker_that_lost_its_lock_file(start_work, jobs, hold, let_go, path, wait_until):
@@ -294,8 +306,9 @@ def test_a_forced_stop_of_a_cancelled_job(start_work, jobs, hold) -> None:
     id, _ = hold()
     jobs.queue.cancel_job(id)
     work.signal(signal.SIGTERM)
-    work.wait()
+    assert work.wait() == 0
     assert jobs.status(id).state == "cancelled"
+    assert "stopped: 1 cancelled; 0 put back" in work.text
 
 
 def test_stopping_at_once(start_work, wait_until) -> None:

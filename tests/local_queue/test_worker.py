@@ -199,7 +199,7 @@ def test_a_handler_that_swallows_everything(start_work, jobs, tmp_path) -> None:
 
     The worker beside it goes on.
     """
-    start_work("--processes", "2")
+    work = start_work("--processes", "2")
     id = jobs.put("stubborn")
     beside = jobs.put("hold", {"folder": str(tmp_path)})
     status = jobs.ended(id)
@@ -212,6 +212,8 @@ def test_a_handler_that_swallows_everything(start_work, jobs, tmp_path) -> None:
     (tmp_path / "go").touch()
     assert jobs.ended(beside).state == "succeeded"
     assert jobs.row(beside)["kills"] == 0
+    assert work.stop() == 0
+    assert "stopped: 1 failed, 2 succeeded; 0 put back" in work.text
 
 
 def test_an_unknown_name(start_work, jobs) -> None:
@@ -251,6 +253,25 @@ def test_burst(start_work, jobs) -> None:
     assert jobs.status(later).state == "scheduled"
     assert "4 succeeded; 0 put back" in work.text
     assert jobs.workers() == []
+
+
+def test_ready_though_one_has_left(start_work, application) -> None:
+    """It is ready once each process has been, also when the first has left before the last."""
+    folder = application(
+        "import os, time\nfrom pathlib import Path\n"
+        "first = Path(__file__).with_name('first')\n"
+        "try:\n    first.touch(exist_ok=False)\n"
+        "except FileExistsError:\n"
+        "    while not (pid := first.read_text()) or Path('/proc', pid).exists():\n"
+        "        time.sleep(0.005)\n"
+        "else:\n    first.write_text(str(os.getpid()))\n"
+    )
+    work = start_work("--burst", "--processes", "2", app_dir=folder, until="stopped")
+    assert work.wait() == 0
+    said = [line.partition(": ")[2] for line in work.lines]
+    assert [line for line in said if line == "ready" or line.startswith("jobs known")] == [
+        *("jobs known: none: set DISPATCHER_MODULES", "ready"),
+    ]
 
 
 def test_max_jobs(start_work, jobs) -> None:
@@ -334,8 +355,9 @@ def test_aliases(start_work, jobs, tmp_path) -> None:
         ("def f(:", "SyntaxError"),
         ("raise SystemExit(0)", "SystemExit"),
         ("1 / 0", "ZeroDivisionError"),
+        ("raise OSError('no\\nnet')", "OSError: no net"),
     ],
-    ids=["missing", "syntax", "exit", "error"],
+    ids=["missing", "syntax", "exit", "error", "lines"],
 )
 def test_a_module_that_does_not_import(start_work, application, text, reason) -> None:
     """An application that does not import stops the start with one line that says why."""
@@ -363,7 +385,7 @@ def test_something_that_does_not_load(start_work, setting, value) -> None:
 
 
 def test_a_lifespan_that_fails(start_work, application, jobs, wait_until) -> None:
-    """A lifespan that raises is logged, and tried again with growing pauses."""
+    """A lifespan that raises is logged, and tried again with growing pauses, for ever."""
     folder = application(
         "from contextlib import contextmanager\n"
         "@contextmanager\ndef life():\n    raise OSError('no database')\n    yield\n"
@@ -371,10 +393,57 @@ def test_a_lifespan_that_fails(start_work, application, jobs, wait_until) -> Non
     work = start_work(
         *("--processes", "1"),
         app_dir=folder,
-        until="workers die as soon as they start",
+        until="workers die as soon as they start: the next in 0.4 s",
         DISPATCHER_LIFESPAN="shop:life",
     )
     assert "OSError: no database" in work.text
+    assert work.stop() == 0
+
+
+def test_a_lifespan_that_fails_at_its_end(start_work, application, jobs) -> None:
+    """A worker that has run all jobs has done its work, even if its lifespan fails after it."""
+    folder = application(
+        "from contextlib import contextmanager\nfrom dispatcher_core import job\n"
+        "@contextmanager\ndef life():\n    yield\n    raise OSError('already closed')\n"
+        "@job('add')\ndef add(a, b):\n    return a + b\n"
+    )
+    ids = [jobs.put("add", {"a": 1, "b": 2}) for _ in range(3)]
+    work = start_work(
+        *("--processes", "1", "--burst"),
+        app_dir=folder,
+        until="stopped",
+        DISPATCHER_LIFESPAN="shop:life",
+    )
+    assert work.wait() == 0
+    assert {jobs.status(id).state for id in ids} == {"succeeded"}
+    assert work.text.count("OSError: already closed") == 1
+    assert "stopped: 3 succeeded; 0 put back" in work.text
+
+
+def test_a_module_that_ends_the_process(start_work, application) -> None:
+    """When the import of the application kills whoever tries, work ends and names the modules."""
+    folder = application("import os\nos._exit(5)\n")
+    work = start_work("-q", "--processes", "1", app_dir=folder, until="by hand (shop)")
+    assert work.wait() == 2
+    assert work.text.count("died (exit 5)\n") == 5
+    assert "worker processes die (exit 5) while they load the application" in work.lines[-1]
+
+
+def test_a_module_that_kills_later_processes(start_work, application, jobs, wait_until) -> None:
+    """Where a process has once come up, work goes on however often the others die at once."""
+    folder = application(
+        "import os\nfrom pathlib import Path\nfrom dispatcher_core import job\n"
+        "gate = Path(__file__).with_name('gate')\n"
+        "if gate.exists():\n    os._exit(5)\n"
+        "@job('add')\ndef add(a, b):\n    return a + b\n"
+    )
+    work = start_work("--processes", "1", app_dir=folder)
+    gate = folder / "gate"
+    gate.touch()
+    os.kill(jobs.workers()[0].pid, signal.SIGKILL)
+    wait_until(lambda: "the next in 0.4 s" in work.text)
+    gate.unlink()
+    assert jobs.ended(jobs.put("add", {"a": 1, "b": 2})).result == 3
     assert work.stop() == 0
 
 

@@ -83,6 +83,7 @@ class Deployment:
         announces: how it tells its port.
         section: the section of ``docs/frameworks.md`` whose application it serves.
         keeps_connections: whether a connection serves more than one request.
+        opens_queue: whether it does not even start without a queue that can be used.
         mends: the odd requests that it may take, since it reads them as what was signed.
         stalled: what ends a body that does not come: the code of the answer, ``closed``, or, where
             it costs a thread of the server at most, ``waits``.
@@ -96,6 +97,7 @@ class Deployment:
     announces: str = r"Listening at: http://127\.0\.0\.1:(\d+)"
     section: str = ""
     keeps_connections: bool = True
+    opens_queue: bool = False
     mends: frozenset[str] = frozenset()
     stalled: str = "timeout"
     proxy: str | None = None
@@ -118,6 +120,7 @@ DEPLOYMENTS = [
         name="serve",
         announces=r"listening on http://\S+:(\d+)",
         keeps_connections=False,
+        opens_queue=True,
         mends=SLASHES,
         everywhere=True,
     ),
@@ -476,6 +479,10 @@ def start_server(place: Place, deployment: Deployment) -> Server:
 def try_without_queue(place: Place, server: Server) -> None:
     """Dispatch while the queue's file is a folder, and while it is no database."""
     path = place.folder / "queue.sqlite3"
+    if server.deployment.opens_queue:
+        for name in ("", "-wal", "-shm"):
+            path.with_name(path.name + name).unlink(missing_ok=True)
+        path.mkdir()
     body = b'{"type":"dispatch","job":"send-mail","payload":{"to":"ann"}}'
     server.while_broken["unavailable"] = server.signed("POST", "/dispatch", body, "early-1")
     path.rmdir()
@@ -515,7 +522,8 @@ def reach() -> Callable[[str], Server]:
 def server(request, tmp_path_factory) -> Iterator[Server]:
     """Each server in turn; it ends neatly when it is asked to, once its tests are done."""
     place = make_place(tmp_path_factory.mktemp(request.param.name))
-    (place.folder / "queue.sqlite3").mkdir()
+    if not request.param.opens_queue:
+        (place.folder / "queue.sqlite3").mkdir()
     try:
         started = start_server(place, request.param)
         try_without_queue(place, started)

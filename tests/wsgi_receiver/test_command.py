@@ -1,13 +1,19 @@
 """``dispatcher serve`` as a program."""
 
+import contextlib
+import ctypes
 import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+
+from dispatcher_core.cli import main
 
 BODY = b'{"type":"dispatch","job":"send-mail","payload":{"to":"ann-at-home"}}'
 READY = r"listening on http://127\.0\.0\.1:(\d+)\n"
@@ -23,6 +29,18 @@ def fails(backend, start):
         return program.process.wait(20), program.output.read_text()
 
     return run
+
+
+def test_a_signal_that_another_thread_takes(backend, start):
+    """It stops as well, though handlers run in the main thread only, and that one waits."""
+    program = start(backend, "dispatcher", "serve", "--port", "0")
+    program.wait_for_output(READY)
+    pid = program.process.pid
+    other, *_ = (
+        int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if task.name != str(pid)
+    )
+    assert ctypes.CDLL(None).tgkill(pid, other, signal.SIGTERM) == 0
+    assert program.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -71,11 +89,12 @@ def test_modules_come_from_the_app_dir(backend, start, tmp_path):
 
 def test_a_module_that_does_not_import_is_named(fails, tmp_path):
     """One line names the module and the reason, without a traceback; exit 2."""
-    (tmp_path / "broken_jobs.py").write_text("raise RuntimeError('line one\\nline two')\n")
+    text = "raise RuntimeError('line one\\nline \\x1b[31mtwo')\n"
+    (tmp_path / "broken_jobs.py").write_text(text)
     code, output = fails(DISPATCHER_MODULES="broken_jobs")
     assert (code, output.count("\n")) == (2, 1)
     assert "broken_jobs" in output
-    assert "RuntimeError: line one line two" in output
+    assert "RuntimeError: line one line \N{REPLACEMENT CHARACTER}[31mtwo" in output
 
 
 @pytest.mark.parametrize(
@@ -112,6 +131,73 @@ def test_an_address_that_cannot_be_had_is_one_line(fails, host):
         code, output = fails("--port", port, "--host", host)
     assert (code, output.count("\n")) == (1, 1)
     assert f"cannot listen on {host}:{port}" in output
+
+
+def test_no_address_is_every_address(fails):
+    """An empty host, which the system takes for every address, is refused; exit 2."""
+    code, output = fails("--host", "")
+    assert (code, output.count("\n")) == (2, 1)
+    assert "--host: it is empty" in output
+
+
+def test_a_queue_that_cannot_be_opened(fails, tmp_path):
+    """It does not start where it could keep no job, and says what to do; exit 1."""
+    code, output = fails(DISPATCHER_QUEUE_URL=f"sqlite:///{tmp_path}/missing/q.sqlite3")
+    assert (code, output.count("\n")) == (1, 1)
+    assert f"the folder {tmp_path}/missing does not exist: make it, or set" in output
+
+
+def test_the_working_directory_is_gone(tmp_path, monkeypatch, capsys):
+    """In a deleted folder nothing can be imported, which is one line; exit 2."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["serve"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "cannot look at '.': No such file or directory" in errors
+
+
+@pytest.fixture
+def unread(backend, tmp_path):
+    """The command, listening, after nobody reads its output any more; and its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dispatcher_wsgi_receiver", "--port", "0"],
+        env=backend,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # A shell that starts the tests in the background lets them ignore this signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with process:
+        assert process.stdout.readline().startswith("queue ")
+        port = int(re.fullmatch(READY, process.stdout.readline())[1])
+        process.stdout.close()
+        yield process, port
+        process.kill()
+
+
+def test_it_ends_in_good_order_when_nobody_reads_what_it_says(unread):
+    """A request that is under way when it is told to stop is still answered."""
+    process, port = unread
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        connection.sendall(b"GET /health HTTP/1.0\r\n")
+        # Answered, so that the connection made before it is known as well.
+        with socket.create_connection(("127.0.0.1", port), 20) as other:
+            other.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            assert other.recv(100).startswith(b"HTTP/1.0 200")
+        process.send_signal(signal.SIGINT)
+        end = time.monotonic() + 20
+        with contextlib.suppress(ConnectionRefusedError):
+            while time.monotonic() < end:
+                socket.create_connection(("127.0.0.1", port), 20).close()
+                time.sleep(0.02)
+        connection.sendall(b"\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.0 200")
+    assert process.wait(20) == 1
 
 
 def test_help_has_an_example():

@@ -2,16 +2,21 @@
 
 import importlib
 import pkgutil
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
+from typing import TypeVar
 
 from .config import Alias
+from .describing import describe, shown
 from .errors import JobLoadError, UnknownJob
 from .handlers import Handler, JobOptions, mark_of, qualified_name
 from .names import is_name
 
 __all__ = ["AliasRegistry", "load_module", "load_object"]
+
+Loaded = TypeVar("Loaded")
 
 
 class AliasRegistry:
@@ -49,7 +54,7 @@ class AliasRegistry:
         """
         try:
             return self._handlers[name]
-        except KeyError:
+        except (KeyError, TypeError):  # what cannot be hashed names nothing either
             raise UnknownJob(name) from None
 
     def names(self) -> tuple[str, ...]:
@@ -81,12 +86,7 @@ def load_module(name: str) -> ModuleType:
     Raises:
         JobLoadError: it cannot be; the error is the cause.
     """
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise JobLoadError(
-            f"the module {name!r} does not import: {type(error).__name__}: {error}", name
-        ) from error
+    return _loaded(importlib.import_module, name, f"the module {name!r} does not import")
 
 
 def load_object(name: str) -> object:
@@ -95,12 +95,25 @@ def load_object(name: str) -> object:
     Raises:
         JobLoadError: it cannot be loaded; the error is the cause.
     """
+    return _loaded(pkgutil.resolve_name, name, f"{name!r} cannot be loaded")
+
+
+def _loaded(load: Callable[[str], Loaded], name: str, trouble: str) -> Loaded:
     try:
-        return pkgutil.resolve_name(name)
-    except (Exception, SystemExit) as error:
-        raise JobLoadError(
-            f"{name!r} cannot be loaded: {type(error).__name__}: {error}", name
-        ) from error
+        return load(name)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and _ctrl_c_interrupts():
+            raise
+        raise JobLoadError(f"{trouble}: {describe(error)}", name) from error
+
+
+def _ctrl_c_interrupts() -> bool:
+    """Whether SIGINT raises KeyboardInterrupt here: then that comes from the user.
+
+    Where a program handles SIGINT itself, as workers and servers do, only the code that is
+    loaded can have raised it.
+    """
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def _marked(module: ModuleType) -> Iterator[Handler]:
@@ -114,7 +127,7 @@ def _aliased(name: str, alias: Alias | str | Callable[..., object]) -> Handler:
     call = alias.call if isinstance(alias, Alias) else alias
     target = load_object(call) if isinstance(call, str) else call
     if not callable(target):
-        raise JobLoadError(f"the alias {name!r} names {call!r}, which cannot be called", name)
+        raise JobLoadError(f"the alias {name!r} names {shown(call)}, which cannot be called", name)
     if isinstance(target, type) and not callable(getattr(target, "handle", None)):
         raise JobLoadError(f"the alias {name!r} names a class without a handle() method", name)
     return Handler(name, target, _options(target, alias))

@@ -1,7 +1,7 @@
 """What the answers of a backend mean."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -12,7 +12,7 @@ from .jsontext import load
 from .names import is_id
 from .protocols import Response
 from .result import Result
-from .status import STATES, BatchStatus, JobStatus, Pong
+from .status import BATCH_STATES, STATES, BatchStatus, JobStatus, Pong
 from .wire import decode_status, parse_time
 
 __all__ = [
@@ -80,21 +80,30 @@ def accepted(id: str, response: Response, now: float) -> Result:
     Raises:
         DeliveryError: it says no, or is no answer to this dispatch.
     """
-    answer = answer_of(response, now)
-    return _result(id, (id,), response, answer)
+    return _result(id, (id,), STATES, response, answer_of(response, now))
 
 
-def accepted_batch(id: str, response: Response, now: float) -> Result:
+def accepted_batch(id: str, ids: tuple[str, ...], response: Response, now: float) -> Result:
     """The result of the dispatch of a batch: the answer must name the jobs' ids too.
+
+    Args:
+        id: of the batch.
+        ids: of the jobs, as they were sent. A batch that the backend knew already may have
+            others, which it then tells.
+        response: the answer.
+        now: the time in Unix seconds.
 
     Raises:
         DeliveryError: it says no, or is no answer to this dispatch.
     """
     answer = answer_of(response, now)
-    ids = answer.get("ids")
-    if not isinstance(ids, list) or not all(isinstance(each, str) and is_id(each) for each in ids):
+    told = answer.get("ids")
+    if not isinstance(told, list) or not all(isinstance(it, str) and is_id(it) for it in told):
         raise _bad_answer(response, 'it has no "ids" of jobs')
-    return _result(id, tuple(ids), response, answer)
+    result = _result(id, tuple(told), BATCH_STATES, response, answer)
+    if result.ids != ids and not result.duplicate:
+        raise _bad_answer(response, "it is about other jobs")
+    return result
 
 
 def job_status(id: str, response: Response, now: float) -> JobStatus:
@@ -162,12 +171,16 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _result(
-    id: str, ids: tuple[str, ...], response: Response, answer: Mapping[str, object]
+    id: str,
+    ids: tuple[str, ...],
+    states: Set[str],
+    response: Response,
+    answer: Mapping[str, object],
 ) -> Result:
     if answer.get("id") != id:
         raise _bad_answer(response, "it is about another id")
     state = answer.get("state")
-    if not isinstance(state, str) or state not in STATES:
+    if not isinstance(state, str) or state not in states:
         raise _bad_answer(response, "it has no state that is known here")
     duplicate = answer.get("duplicate") is True
     return Result(id=id, ids=ids, state=state, duplicate=duplicate, response=answer)

@@ -6,6 +6,7 @@ from typing import Any
 
 from .aliases import AliasRegistry, load_object
 from .config import Alias
+from .describing import shown
 from .errors import JobLoadError
 
 __all__ = ["Application", "load_application"]
@@ -45,6 +46,7 @@ def load_application(
 
     Raises:
         JobLoadError: something does not import, or a hook is no callable.
+        KeyboardInterrupt: the user pressed Ctrl-C, where that interrupts.
     """
     hooks = [_hook(lifespan), _hook(around_job)]
     return Application(AliasRegistry(aliases, modules), *hooks)
@@ -55,5 +57,5 @@ def _hook(name: str | None) -> Callable[..., Any] | None:
         return None
     hook = load_object(name)
     if not callable(hook):
-        raise JobLoadError(f"the hook {name!r} is {hook!r}, which cannot be called", name)
+        raise JobLoadError(f"the hook {name!r} is {shown(hook)}, which cannot be called", name)
     return hook

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Self
 
 from .batch_wire import MAX_BATCH_BODY, MAX_BATCH_JOBS, encode_batch, encode_items, with_items
+from .describing import shown
 from .errors import InvalidJob
 from .jobs import Job, each_job, valid_id, valid_queue
 from .names import derived_id, new_id
@@ -60,7 +61,7 @@ class BatchTerms:
         valid_queue(self.queue)
         for name in ("should_batch", "allow_failures"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidJob(f"{name}={getattr(self, name)!r} must be True or False")
+                raise InvalidJob(f"{name}={shown(getattr(self, name))} must be True or False")
         for name in ("then", "catch", "finally_"):
             if not isinstance(getattr(self, name), Job | None):
                 raise InvalidJob(f"{name}= must be a Job, or None")
@@ -104,7 +105,7 @@ class BatchTerms:
             InvalidJob: the size is wrong; or, in the course of it, what :meth:`one` raises.
         """
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH_JOBS:
-            raise InvalidJob(f"size={size!r} must be a whole number, 1 to {MAX_BATCH_JOBS}")
+            raise InvalidJob(f"size={shown(size)} must be a whole number, 1 to {MAX_BATCH_JOBS}")
         return self._series(each_job(jobs), size, now)
 
     def _series(

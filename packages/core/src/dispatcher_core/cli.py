@@ -1,20 +1,22 @@
 """The ``dispatcher`` program: its subcommands are the entry points ``dispatcher.commands``."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from .command import Command
 from .errors import ConfigError, DispatcherError, InvalidJob, PluginNotFound
 from .plugins import COMMANDS, load_plugin, plugin_names
+from .printing import printable, warn
+from .streams import flush, prepare_streams
 
 __all__ = ["main"]
 
 _DONE, _FAILED, _USAGE = 0, 1, 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_LONGEST_ERROR = 400
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,39 +29,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 refused or failed, 2 usage or settings, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
     try:
         code = _run(words)
         sys.stdout.flush()
         return code
     except (ConfigError, InvalidJob) as error:
-        return _fail(error, _USAGE)
+        return _fail(str(error), _USAGE)
     except DispatcherError as error:
-        return _fail(error, _FAILED)
+        return _fail(str(error), _FAILED)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has gone. Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILED
+        return _FAILED  # whoever read has gone
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return _fail(f"{error.filename}: {reason}" if error.filename else reason, _FAILED)
+    finally:
+        flush(sys.stdout)
+        flush(sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and point to its own help."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse what is left over: no other parser knows more about it."""
+        parsed, left_over = super().parse_known_args(args, namespace)
+        if left_over:
+            self.error(f"unrecognized arguments: {' '.join(left_over)}")
+        return parsed, left_over
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with exit code 2."""
-        line = " ".join(message.split())
-        self.exit(_USAGE, f"dispatcher: {line} (see {self.prog} --help)\n")
+        warn(f"{_shortened(printable(message))} (see {self.prog} --help)")
+        self.exit(_USAGE)
 
 
 def _run(words: Sequence[str]) -> int:
     names = _wanted(words)
     commands = dict(_loaded(names))
     try:
-        parsed = _parser(commands).parse_args(words)
+        parsed = _parsed(_parser(commands), words)
     except SystemExit as stop:
         return _DONE if stop.code is None else int(stop.code)
     return commands[parsed.command].run(parsed)
+
+
+def _parsed(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    parsed = parser.parse_args(words)
+    if parsed.command is None:  # asked for last, so that an unknown option is named first
+        parser.error("the following arguments are required: COMMAND")
+    return parsed
 
 
 def _wanted(words: Sequence[str]) -> tuple[str, ...]:
@@ -75,7 +96,7 @@ def _loaded(names: Sequence[str]) -> Iterable[tuple[str, Command]]:
             # One broken package must not keep the list of commands from being shown.
             if len(names) == 1:
                 raise
-            _fail(error, _USAGE)
+            warn(str(error))
 
 
 def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
@@ -86,7 +107,7 @@ def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=version("dispatcher-core"))
-    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in commands.items():
         own = parsers.add_parser(
             name,
@@ -100,6 +121,12 @@ def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     return parser
 
 
-def _fail(error: DispatcherError, code: int) -> int:
-    print("dispatcher:", " ".join(str(error).split()), file=sys.stderr)
+def _shortened(line: str) -> str:
+    """The line without its middle where it is long: what is wrong stands at either end."""
+    half = _LONGEST_ERROR // 2
+    return line if len(line) <= _LONGEST_ERROR else f"{line[:half]} ... {line[-half:]}"
+
+
+def _fail(reason: str, code: int) -> int:
+    warn(reason)
     return code

@@ -58,7 +58,8 @@ class Client:
         """Send a batch; what happens on the way is logged, and a failed result."""
         call = Call("POST", "/dispatch/batch", request.id, request.body)
         try:
-            return accepted_batch(request.id, self.delivery.send(call), self._seconds())
+            response = self.delivery.send(call)
+            return accepted_batch(request.id, request.ids, response, self._seconds())
         except DeliveryError as error:
             count = len(request.ids)
             logger.error(

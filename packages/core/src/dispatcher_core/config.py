@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 from .parsing import Alias, Backend, backend_name, backends
@@ -15,7 +15,7 @@ from .settings import (
     backend_setting,
     setting_named,
 )
-from .sources import Found, flattened, gather
+from .sources import Found, gather
 from .urls import anchored, is_private, without_password
 
 __all__ = ["Alias", "Backend", "Config", "load_config"]
@@ -75,6 +75,29 @@ class Config:
     around_job: str | None = None
     backends: Mapping[str, Backend] = field(default_factory=dict)
     _sources: Mapping[str, str] = field(init=False, compare=False)
+
+    if TYPE_CHECKING:
+        # For type checkers, which cannot know that more is taken than what the fields hold.
+        def __init__(
+            self,
+            *,
+            url: str | None = ...,
+            secret: str | None = ...,
+            previous_secrets: Sequence[str] = ...,
+            is_backend: bool | str = ...,
+            modules: Sequence[str] = ...,
+            aliases: Mapping[str, Alias | str | Mapping[str, object]] | str = ...,
+            queue_url: str = ...,
+            max_queued: int | str | None = ...,
+            sender: str = ...,
+            timeout: float | str = ...,
+            deadline: float | str = ...,
+            allow_http: bool | str = ...,
+            retention: float | str = ...,
+            lifespan: str | None = ...,
+            around_job: str | None = ...,
+            backends: Mapping[str, Backend | Mapping[str, str]] = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         sources = {item.name: _origin(item, self) for item in fields(self) if item.init}
@@ -183,7 +206,7 @@ def load_config(
         ConfigError: a source cannot be read, or a value is wrong or unknown.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
-    found = gather(environ, folder) | flattened(given, "argument", folder)
+    found = gather(given, environ, folder)
     values = {name: _parsed(name, item) for name, item in found.items() if item.value != ""}
     values.setdefault("queue_url", anchored(DEFAULT_QUEUE_URL, folder))
     config = Config(**_arguments(values))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from . import background
 from .answers import CHECK_URL, RETRYABLE, retry_after
 from .backoff import Jitter, full_jitter
+from .describing import describe
 from .errors import DispatcherError, SendFailed
 from .names import new_id
 from .protocols import Request, Response, Sender
@@ -155,7 +156,7 @@ class Delivery:
         except DispatcherError:
             raise
         except Exception as error:
-            text = f"the sender broke: {type(error).__name__}: {error}"
+            text = f"the sender broke: {describe(error)}"
             raise SendFailed(text, "rejected", retryable=False) from error
 
     def _request(self, call: Call) -> Request:

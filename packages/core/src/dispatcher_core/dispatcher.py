@@ -8,7 +8,7 @@ from .batching import BatchTerms
 from .client import Client
 from .config import Config
 from .delivery import Delivery
-from .errors import InvalidJob
+from .errors import ConfigError, InvalidJob
 from .jobs import Delay, Job, valid_id, valid_queue
 from .plugins import SENDERS, load_plugin
 from .protocols import Sender
@@ -28,9 +28,15 @@ class Dispatcher:
         config: the settings; None for the defaults, which name no backend.
         sender: sends the requests; None for the plugin that the settings name, loaded at
             the first call.
+
+    Raises:
+        ConfigError: the config is something other than a ``Config``.
     """
 
     def __init__(self, config: Config | None = None, *, sender: Sender | None = None) -> None:
+        if not isinstance(config, Config | None):
+            kind = type(config).__name__
+            raise ConfigError(f"a Dispatcher takes a Config, such as Config(url=...), no {kind}")
         self._config = Config() if config is None else config
         self._sender = sender
         self._backend: str | None = None
@@ -184,7 +190,8 @@ class Dispatcher:
 
         Args:
             id: the job's id.
-            timeout: seconds to wait at most; None for as long as it takes.
+            timeout: seconds to wait at most; None for as long as it takes. A last look when
+                they are over takes up to a second more, where the backend hangs.
 
         Raises:
             WaitTimeout: it did not end in time; the error has the last status.
@@ -222,7 +229,8 @@ class Dispatcher:
 
         Args:
             id: the batch's id.
-            timeout: seconds to wait at most; None for as long as it takes.
+            timeout: seconds to wait at most; None for as long as it takes. A last look when
+                they are over takes up to a second more, where the backend hangs.
 
         Raises:
             WaitTimeout: it did not end in time; the error has the last status.

@@ -3,7 +3,7 @@
 Only lines of ``DISPATCHER_*`` and ``APP_ENV`` are ours, written ``[export ]KEY=value``. Single
 quotes are literal, double quotes unescape ``\\n \\r \\t \\" \\\\``, an unquoted value ends at a
 blank followed by ``#``, and nothing is interpolated. All other lines belong to somebody else
-and are neither read nor judged.
+and are neither read nor judged. LF, CR LF and a CR alone end a line.
 """
 
 import re
@@ -16,8 +16,10 @@ from .errors import ConfigError
 __all__ = ["Entry", "parse_env", "read_env", "with_value"]
 
 _BOM = "\ufeff"
+_LINE = re.compile(r"(?P<text>[^\r\n]*)(?P<end>\r\n|\r|\n|\Z)")
+# Whatever else follows the name makes it a longer one, of somebody else's.
 _OURS = re.compile(
-    r"[ \t]*(?:export[ \t]+)?(?P<key>DISPATCHER_[A-Za-z0-9_]+|APP_ENV)(?![A-Za-z0-9_])"
+    r"[ \t]*(?:export[ \t]+)?(?P<key>DISPATCHER_[A-Za-z0-9_]+|APP_ENV)(?=[ \t=:]|\Z)"
 )
 _EQUALS = re.compile(r"[ \t]*=")
 _QUOTED = re.compile(
@@ -105,9 +107,9 @@ def with_value(content: bytes, key: str, value: str, name: str) -> bytes:
     if entry is not None:
         written = _written(value, text[entry.start : entry.end][:1])
         return (text[: entry.start] + written + text[entry.end :]).encode("utf-8")
-    last = text.rfind("\n")
-    ending = "\r\n" if text[:last].endswith("\r") and last > 0 else "\n"
-    gap = "" if text.removeprefix(_BOM) == "" or text.endswith("\n") else ending
+    endings = [found["end"] for found in _LINE.finditer(text) if found["end"]]
+    ending = endings[-1] if endings else "\n"
+    gap = "" if text.removeprefix(_BOM) == "" or text.endswith(("\r", "\n")) else ending
     return (text + gap + f"{key}={_written(value, '')}" + ending).encode("utf-8")
 
 
@@ -117,16 +119,15 @@ def _decoded(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = len(content[: error.start + 1].splitlines())
         raise ConfigError(f"{name} is not UTF-8, see line {line}: save it as UTF-8") from None
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, str]]:
     """Each line with its number and where it starts, without its end."""
     start = len(_BOM) if text.startswith(_BOM) else 0
-    for number, line in enumerate(text[start:].split("\n"), 1):
-        yield number, start, line.removesuffix("\r")
-        start += len(line) + 1
+    for number, found in enumerate(_LINE.finditer(text, start), 1):
+        yield number, found.start(), found["text"]
 
 
 def _entry(text: str, position: int, line: int, start: int, where: str) -> Entry:

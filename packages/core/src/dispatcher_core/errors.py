@@ -23,12 +23,14 @@
     │   └── BatchClosed            a batch takes no more jobs
     └── NoCurrentJob               ``current_job()`` outside of a job
 
-Every error has a stable ``code``, meant for programs; its text is meant for people.
+Every error has a stable ``code``, meant for programs; its text is meant for people. Errors
+can be pickled and copied, subclasses with an ``__init__`` of their own too.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .pickling import reduce_exception
 from .status import BatchStatus, JobStatus
 
 __all__ = [
@@ -64,6 +66,7 @@ class DispatcherError(Exception):
     """
 
     code = "error"
+    __reduce__ = reduce_exception
 
 
 class ConfigError(DispatcherError):

@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import Any, TypeVar, cast, overload
 
 from .backoff import Backoff
+from .describing import shown
 from .errors import ConfigError, InvalidJob, InvalidPayload
 from .names import is_name
 
@@ -42,15 +43,19 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         if isinstance(self.tries, bool) or not isinstance(self.tries, int) or self.tries < 1:
-            raise ConfigError(f"tries={self.tries!r} must be a whole number, at least 1")
+            raise ConfigError(f"tries={shown(self.tries)} must be a whole number, at least 1")
         if not _is_number(self.timeout) or not 0 < self.timeout <= _LONGEST:
-            raise ConfigError(f"timeout={self.timeout!r} must be seconds, more than 0, to a year")
+            raise ConfigError(
+                f"timeout={shown(self.timeout)} must be seconds, more than 0, to a year"
+            )
         steps = self.backoff if isinstance(self.backoff, Sequence) else (self.backoff or 0,)
         if not steps or not all(_is_number(step) and 0 <= step <= _LONGEST for step in steps):
-            raise ConfigError(f"backoff={self.backoff!r} must be seconds, a list of them, or None")
+            raise ConfigError(
+                f"backoff={shown(self.backoff)} must be seconds, a list of them, or None"
+            )
         classes = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
         if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in classes):
-            raise ConfigError(f"retry_on={self.retry_on!r} must be an exception or several")
+            raise ConfigError(f"retry_on={shown(self.retry_on)} must be an exception or several")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,6 @@ def job(name: Target, /) -> Target: ...
 @overload
 def job(
     name: str | None = None,
-    /,
     *,
     tries: int = 1,
     backoff: Backoff = None,
@@ -82,7 +86,14 @@ def job(
 ) -> Callable[[Target], Target]: ...
 
 
-def job(name: Any = None, /, **options: Any) -> Any:
+def job(
+    name: Any = None,
+    *,
+    tries: int = 1,
+    backoff: Backoff = None,
+    timeout: float = 600.0,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+) -> Any:
     """Mark a function, coroutine function or class as a job that may be dispatched.
 
     The object itself stays as it is and can be called as before. A class is built with the
@@ -100,15 +111,15 @@ def job(name: Any = None, /, **options: Any) -> Any:
         ConfigError: the name or an option is wrong, a class has no ``handle``, or the object
             is neither a function nor a class.
     """
+    options = JobOptions(tries, backoff, timeout, retry_on)
     if callable(name):
-        return _mark(name, JobMark(None, JobOptions()))
+        return _mark(name, JobMark(None, options))
     if name is not None and not (isinstance(name, str) and is_name(name)):
         raise ConfigError(
-            f"@job({name!r}) is no name: 1 to 128 characters of A-Z a-z 0-9 _ . : -,"
+            f"@job({shown(name)}) is no name: 1 to 128 characters of A-Z a-z 0-9 _ . : -,"
             " not starting with . : or -"
         )
-    mark = JobMark(name, JobOptions(**options))
-    return lambda target: _mark(target, mark)
+    return lambda target: _mark(target, JobMark(name, options))
 
 
 def mark_of(target: object) -> JobMark | None:
@@ -133,7 +144,7 @@ def name_of(target: object) -> str:
     """
     mark = mark_of(target)
     if mark is None:
-        raise InvalidJob(f"{target!r} is not marked with @job: mark it, or send its name")
+        raise InvalidJob(f"{shown(target)} is not marked with @job: mark it, or send its name")
     if mark.name is not None:
         return mark.name
     name = qualified_name(target)
@@ -197,7 +208,7 @@ class Handler:
 
 def _mark(target: Target, mark: JobMark) -> Target:
     if not isinstance(target, FunctionType | type):
-        raise ConfigError(f"@job marks functions and classes, and {target!r} is neither")
+        raise ConfigError(f"@job marks functions and classes, and {shown(target)} is neither")
     if isinstance(target, type) and not callable(getattr(target, "handle", None)):
         raise ConfigError(f"{qualified_name(target)} is a @job class without a handle() method")
     setattr(target, _MARK, mark)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import cast
 
+from .describing import shown
 from .errors import InvalidJob
 from .handlers import name_of
 from .jsontext import plain_object
@@ -27,7 +28,8 @@ class Job:
     Args:
         name: the name the job answers to there, or a callable marked with ``@job`` whose
             name it is.
-        payload: the handler's keyword arguments, a JSON object.
+        payload: the handler's keyword arguments, a JSON object; copied, so that it stays what
+            was checked.
         queue: the queue to put it in; None means the one of the call that sends it.
         delay: seconds, a ``timedelta``, or an aware ``datetime`` (one in the past means
             now) before it may start; at most a year.
@@ -39,7 +41,7 @@ class Job:
     """
 
     name: str
-    payload: Mapping[str, object] = field(default_factory=dict)
+    payload: Mapping[str, object] = field(default_factory=dict, hash=False)
     queue: str | None = None
     delay: Delay = None
     priority: int = 0
@@ -98,7 +100,8 @@ def valid_id(id: object) -> str:
     """
     if not isinstance(id, str) or not is_id(id):
         raise InvalidJob(
-            f"{id!r} cannot be an id: 1 to 64 characters of A-Z a-z 0-9 _ -, not starting with -"
+            f"{shown(id)} cannot be an id: 1 to 64 characters of A-Z a-z 0-9 _ -,"
+            " not starting with -"
         )
     return id
 
@@ -110,7 +113,7 @@ def valid_queue(queue: object) -> str:
         InvalidJob: it cannot be one.
     """
     if not isinstance(queue, str) or not is_name(queue):
-        raise InvalidJob(f"{queue!r} cannot name a queue: {_NAME_RULE}")
+        raise InvalidJob(f"{shown(queue)} cannot name a queue: {_NAME_RULE}")
     return queue
 
 
@@ -127,7 +130,7 @@ def _type(value: object) -> str:
 def _name(name: object) -> str:
     text = name_of(name) if callable(name) else name
     if not isinstance(text, str) or not is_name(text):
-        raise InvalidJob(f"{text!r} cannot name a job: {_NAME_RULE}")
+        raise InvalidJob(f"{shown(text)} cannot name a job: {_NAME_RULE}")
     return text
 
 
@@ -150,17 +153,21 @@ def _delay(delay: object) -> Delay:
             raise InvalidJob(f"delay={delay!r} has no time zone: give an aware datetime")
         return delay
     if isinstance(delay, bool) or not isinstance(delay, int | float | timedelta | None):
-        raise InvalidJob(f"delay={delay!r} is neither seconds, nor a timedelta, nor a datetime")
+        raise InvalidJob(
+            f"delay={shown(delay)} is neither seconds, nor a timedelta, nor a datetime"
+        )
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay or 0
     # Compared as it is: NaN is not within, and a huge integer is no float.
     if not 0 <= seconds <= MAX_DELAY:
-        raise InvalidJob(f"delay={delay!r} is outside of 0 seconds to a year")
+        raise InvalidJob(f"delay={shown(delay)} is outside of 0 seconds to a year")
     return delay
 
 
 def _priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int):
-        raise InvalidJob(f"priority={priority!r} is not a whole number")
+        raise InvalidJob(f"priority={shown(priority)} is not a whole number")
     if abs(priority) > MAX_PRIORITY:
-        raise InvalidJob(f"priority={priority} is outside of -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        raise InvalidJob(
+            f"priority={shown(priority)} is outside of -{MAX_PRIORITY} to {MAX_PRIORITY}"
+        )
     return priority

@@ -55,16 +55,19 @@ def load(data: bytes) -> object:
 def plain_object(value: Mapping[str, object], where: str) -> dict[str, object]:
     """The mapping as a ``dict`` that JSON can say, also as the payload of a job in a batch.
 
+    What is nested in it is copied too, so it stays what was checked.
+
     Raises:
         ValueError: it cannot; the message has the path of the offending value, such as
             ``payload.users[3].name``.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} must be a JSON object (a dict), not {type(value).__name__}")
-    found = flaw(dict(value), where, depth=_IN_A_BATCH)
+    members = dict(value)
+    found = flaw(members, where, depth=_IN_A_BATCH)
     if found:
         raise ValueError(found)
-    return dict(value)
+    return {key: _copied(inner) for key, inner in members.items()}
 
 
 def flaw(value: object, where: str, *, depth: int = _IN_AN_OBJECT) -> str | None:
@@ -88,6 +91,13 @@ def flaw(value: object, where: str, *, depth: int = _IN_AN_OBJECT) -> str | None
         elif (found := _scalar_flaw(here, path)) is not None:
             return found
     return None
+
+
+def _copied(value: object) -> object:
+    """The value, whose containers are no longer the caller's; lists stand for tuples."""
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _members(

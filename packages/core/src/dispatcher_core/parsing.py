@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from .backoff import Backoff
 from .errors import ConfigError
 from .handlers import JobOptions
 from .keys import signing_key
@@ -41,6 +42,7 @@ _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _HOOK = re.compile(rf"{_DOTTED.pattern}:{_DOTTED.pattern}")
 _CALL = re.compile(rf"{_DOTTED.pattern}(?::{_DOTTED.pattern})?")
+_NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _PLUGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _BACKEND = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -61,7 +63,7 @@ class Alias:
     call: str
     tries: int | None = None
     timeout: float | None = None
-    backoff: float | tuple[float, ...] | None = None
+    backoff: Backoff = None
 
     def options(self) -> dict[str, Any]:
         """The options that are given, by their names."""
@@ -95,7 +97,7 @@ def seconds(least: float, most: float, wanted: str) -> Callable[[object], float]
 
     def parse(value: object) -> float:
         number = value
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]*)?", value.strip()):
+        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
             number = float(value)
         if (
             not isinstance(number, int | float)

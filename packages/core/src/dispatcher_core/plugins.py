@@ -2,6 +2,7 @@
 
 from importlib.metadata import EntryPoint, entry_points
 
+from .describing import describe
 from .errors import PluginNotFound
 
 __all__ = ["COMMANDS", "QUEUES", "SENDERS", "load_plugin", "plugin_names"]
@@ -10,6 +11,14 @@ COMMANDS = "dispatcher.commands"
 QUEUES = "dispatcher.queues"
 SENDERS = "dispatcher.senders"
 
+_KINDS = {
+    COMMANDS: ("command", ""),
+    QUEUES: (
+        "queue",
+        "; DISPATCHER_QUEUE_URL begins with one of them, as in sqlite:///relative/path",
+    ),
+    SENDERS: ("sender", "; DISPATCHER_SENDER names one of them"),
+}
 _PACKAGES = {
     (SENDERS, "urllib"): "dispatcher-http-sender",
     (SENDERS, "requests"): "dispatcher-http-sender[requests]",
@@ -34,8 +43,10 @@ def load_plugin(group: str, name: str) -> object:
     installed = plugin_names(group)
     package = _PACKAGES.get((group, name))
     hint = f"pip install {package!r}" if package else "is it misspelled or not installed?"
+    kind, where = _KINDS[group]
+    known = ", ".join(installed) or "none"
     raise PluginNotFound(
-        f"there is no {name!r} in {group}: {hint} (installed: {', '.join(installed) or 'none'})",
+        f"there is no {kind} {name!r}: {hint} (installed: {known}{where if installed else ''})",
         name,
         installed,
     )
@@ -51,8 +62,7 @@ def _load(point: EntryPoint) -> object:
         return point.load()
     except Exception as error:
         raise PluginNotFound(
-            f"the plugin {point.name!r} ({point.value}) does not load:"
-            f" {type(error).__name__}: {error}",
+            f"the plugin {point.name!r} ({point.value}) does not load: {describe(error)}",
             point.name,
             (),
         ) from error

@@ -27,7 +27,7 @@ class Result:
     ids: tuple[str, ...]
     state: str | None = None
     duplicate: bool = False
-    response: Mapping[str, object] = field(default_factory=dict)
+    response: Mapping[str, object] = field(default_factory=dict, hash=False)
     error: DispatcherError | None = None
 
     @property

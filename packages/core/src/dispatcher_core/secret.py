@@ -6,6 +6,7 @@ With ``--rotate`` the secret before goes on being accepted, so that senders can 
 import argparse
 import os
 import secrets
+import stat
 import string
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from .cli import main
 from .command import Command
 from .envfile import Entry, parse_env, read_env, with_value
 from .errors import ConfigError
+from .printing import warn
 
 __all__ = ["command", "new_secret"]
 
@@ -62,30 +64,46 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _length(text: str) -> int:
-    if not text.isdecimal() or not SHORTEST <= int(text) <= LONGEST:
+    if text not in map(str, range(SHORTEST, LONGEST + 1)):
         raise argparse.ArgumentTypeError(f"must be from {SHORTEST} to {LONGEST}, not {text!r}")
     return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.no_replace and arguments.rotate:
-        _say("--rotate writes to the file, which --no-replace forbids: leave one of them out")
+        warn("--rotate writes to the file, which --no-replace forbids: leave one of them out")
         return 2
     if arguments.no_replace and not arguments.show:
-        _say("--no-replace alone does nothing: add --show to print a secret")
+        warn("--no-replace alone does nothing: add --show to print a secret")
         return 2
     try:
-        _refuse_production(os.environ, (arguments.env_file, Path(".env")))
+        files = (arguments.env_file, Path(".env"))
+        _refuse_special(files)
+        _refuse_production(os.environ, files)
         secret = new_secret(arguments.length)
         if not arguments.no_replace:
             plan = _rotation if arguments.rotate else _replacement
             _write(arguments.env_file, plan, secret, unasked=arguments.yes)
     except ConfigError as error:
-        _say(str(error))
+        warn(str(error))
         return 1
     if arguments.show:
         print(secret)
     return 0
+
+
+def _refuse_special(files: Sequence[Path]) -> None:
+    """Refuse pipes and devices, whose reading might never end."""
+    for path in files:
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue  # whoever reads it says so
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ConfigError(
+                f"{path} is not a regular file: put one in its place, or name another with"
+                " --env-file"
+            )
 
 
 def _refuse_production(environ: Mapping[str, str], files: Sequence[Path]) -> None:
@@ -187,7 +205,7 @@ def _write(path: Path, plan: _Plan, secret: str, *, unasked: bool) -> None:
     for key, value in change.values.items():
         content = with_value(content, key, value, str(path))
     replace_file(path, content)
-    _say(change.done)
+    warn(change.done)
     for key in change.values:
         _warn_of_environment(path, key)
 
@@ -195,7 +213,7 @@ def _write(path: Path, plan: _Plan, secret: str, *, unasked: bool) -> None:
 def _warn_of_environment(path: Path, key: str) -> None:
     for variable in (key, f"{key}_FILE"):
         if variable in os.environ:
-            _say(f"warning: the environment sets {variable}, which goes before {path}: unset it")
+            warn(f"warning: the environment sets {variable}, which goes before {path}: unset it")
 
 
 def _content(path: Path) -> bytes:
@@ -221,10 +239,6 @@ def _ask(path: Path, question: str) -> None:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
         raise ConfigError("nothing was changed")
-
-
-def _say(text: str) -> None:
-    print(f"dispatcher: {text}", file=sys.stderr)
 
 
 command = Command(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .errors import SignatureError
+from .errors import ConfigError, SignatureError
 from .keys import signing_key
 from .names import is_id
 
@@ -97,7 +97,7 @@ class Signer:
     """
 
     def __init__(self, secret: str, previous: Sequence[str] = ()) -> None:
-        self._keys = tuple(signing_key(text) for text in (secret, *previous))
+        self._keys = tuple(map(_key, (secret, *previous)))
 
     def sign(self, id: str, timestamp: int, body: bytes) -> str:
         """The value of the ``webhook-signature`` header.
@@ -140,6 +140,12 @@ class Signer:
             raise SignatureError(
                 "the signature does not match: both sides need the same DISPATCHER_BACKEND_SECRET"
             )
+
+
+def _key(secret: object) -> bytes:
+    if not isinstance(secret, str):
+        raise ConfigError(f"a secret is text (str), not of type {type(secret).__name__}")
+    return signing_key(secret)
 
 
 def _digest(key: bytes, id: str, timestamp: int, body: bytes) -> bytes:

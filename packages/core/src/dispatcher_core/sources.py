@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .envfile import read_env
@@ -11,7 +11,7 @@ from .errors import ConfigError
 from .parsing import backend_name, backends, nearest
 from .settings import SETTINGS, backend_parts, setting_named
 
-__all__ = ["Found", "flattened", "gather"]
+__all__ = ["Found", "gather"]
 
 _NAMED = re.compile(r"DISPATCHER_BACKEND_(?P<backend>[A-Z0-9_]+)_(?P<part>URL|SECRET)")
 _OWN_FILE = "dispatcher.toml"
@@ -29,24 +29,42 @@ class Found:
         value: as it stands there; an empty text asks for the default.
         origin: where it stands, for people.
         folder: where its relative paths start.
+        file_variable: the variable by which ``value`` is only the name of a file that holds
+            the value; empty for a value itself.
     """
 
     value: object
     origin: str
     folder: Path
+    file_variable: str = ""
+
+    def resolved(self) -> "Found":
+        """The same with the content of the file, where it names one.
+
+        Raises:
+            ConfigError: the file cannot be read, or is no text.
+        """
+        if not self.file_variable:
+            return self
+        text = _file_text(self.folder / str(self.value), self.file_variable)
+        return replace(self, value=text, file_variable="")
 
 
-def gather(environ: Mapping[str, str], folder: Path) -> dict[str, Found]:
+def gather(
+    arguments: Mapping[str, object], environ: Mapping[str, str], folder: Path
+) -> dict[str, Found]:
     """What all sources give, by the name of the setting (``url``, ``backends.billing.url``).
 
-    The environment goes before ``.env``, and that before the TOML file.
+    Arguments go before the environment, that before ``.env``, and that before the TOML file.
 
     Args:
+        arguments: settings by name.
         environ: the environment variables.
         folder: the working directory.
 
     Raises:
-        ConfigError: a source cannot be read, or is ill-formed.
+        ConfigError: a source cannot be read, or is ill-formed. A file with a secret is read
+            only where it counts.
     """
     entries = read_env(folder / ".env")
     written = {key: entry.value for key, entry in entries.items()}
@@ -54,15 +72,12 @@ def gather(environ: Mapping[str, str], folder: Path) -> dict[str, Found]:
     found = _from_toml(named, folder)
     found |= _from_variables(written, folder, lambda key: f".env line {entries[key].line}")
     found |= _from_variables(environ, folder, lambda key: f"environment {key}")
-    return found
+    found |= _flattened(arguments, "argument", folder)
+    return {name: item.resolved() for name, item in found.items()}
 
 
-def flattened(settings: Mapping[str, object], origin: str, folder: Path) -> dict[str, Found]:
-    """Settings by name, with ``backends`` taken apart: ``backends.billing.url`` and so on.
-
-    Raises:
-        ConfigError: a setting is unknown, or the backends are ill-formed.
-    """
+def _flattened(settings: Mapping[str, object], origin: str, folder: Path) -> dict[str, Found]:
+    """Settings by name, with ``backends`` taken apart: ``backends.billing.url`` and so on."""
     found: dict[str, Found] = {}
     for name, value in settings.items():
         if name not in SETTINGS and name != "backends":
@@ -92,13 +107,15 @@ def _from_variables(
         name = _setting_of(variable.removesuffix(_FROM_FILE))
         if not variable.endswith(_FROM_FILE) or name is None or not text:
             continue
-        if not setting_named(name).hidden:
+        setting = setting_named(name)
+        if not setting.hidden:
             continue
         if name in found and found[name].value:
-            raise ConfigError(
-                f"{found[name].origin} and {origin(variable)} are both set: keep one of them"
+            raise setting.error(
+                f"{found[name].origin} and {origin(variable)} are both set: keep one of them, the"
+                " value or the name of its file"
             )
-        found[name] = Found(_file_text(folder / text, variable), origin(variable), folder)
+        found[name] = Found(text, origin(variable), folder, variable)
     return found
 
 
@@ -138,7 +155,12 @@ def _from_toml(named: str | None, folder: Path) -> dict[str, Found]:
     origin = named or path.name
     if path.name == _PROJECT_FILE:
         settings = _table(_table(settings, "tool", origin), "dispatcher", origin)
-    return flattened(settings, origin, path.parent)
+    elif "tool" in settings:
+        raise ConfigError(
+            f"{origin} has a table [tool], which is read in a file named {_PROJECT_FILE} alone:"
+            " write what is in [tool.dispatcher] at the top"
+        )
+    return _flattened(settings, origin, path.parent)
 
 
 def _tables(path: Path) -> dict[str, object]:

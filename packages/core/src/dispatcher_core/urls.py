@@ -8,8 +8,9 @@ from urllib.parse import SplitResult, urlsplit
 __all__ = ["anchored", "backend_url", "is_private", "queue_url", "without_password"]
 
 _HOST = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.+")
-_SQLITE_FILE = re.compile(r"(?i:sqlite):///(?!:memory:)(?P<path>[^?#]*[^?#/])")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.*")
+# Folders are called what they are called; ? or # in the name of the file is meant for a query.
+_SQLITE_FILE = re.compile(r"(?i:sqlite):///(?!:memory:)(?P<path>(?:[^\0]*/)?[^/?#\0-\x1f\x7f]+)")
 _PASSWORD = re.compile(r"(?<=://)([^/@]*):[^/]*@")
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 
@@ -81,17 +82,21 @@ def queue_url(value: object) -> str:
     Raises:
         ValueError: it has no scheme, or is a SQLite URL without the path of a file.
     """
+    if isinstance(value, str) and value.lower().startswith("sqlite:"):
+        return _sqlite_url(value)
     if not isinstance(value, str) or not value.isprintable() or not _SCHEME.fullmatch(value):
         raise ValueError("must be a URL such as sqlite:///dispatcher.sqlite3")
-    if not value.lower().startswith("sqlite:"):
-        return value
-    if not _SQLITE_FILE.fullmatch(value):
+    return value
+
+
+def _sqlite_url(url: str) -> str:
+    if not _SQLITE_FILE.fullmatch(url):
         raise ValueError(
             "must name a file, as in sqlite:///relative/path.sqlite3 or"
-            " sqlite:////absolute/path.sqlite3"
+            " sqlite:////absolute/path.sqlite3, without ?, # and control characters in its name"
         )
     try:
-        return anchored(value, Path())
+        return anchored(url, Path())
     except FileNotFoundError:
         raise ValueError("is relative to a working directory that does not exist") from None
 

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from .answers import RETRYABLE
 from .background import in_thread
 from .delivery import Clock
+from .describing import shown
 from .errors import DeliveryError, InvalidJob, SendFailed, WaitTimeout
 from .status import BatchStatus, JobStatus
 
@@ -15,8 +16,10 @@ __all__ = ["Waiting"]
 _FIRST_PAUSE = 0.02
 _MOST_PAUSE = 1.0
 _GROWTH = 1.5
-# However little time is left, a question needs some to be answered.
+# However little time is left, a question needs some to be answered: the last one, which comes
+# when the time is up, tells how it ended in the last second.
 _LEAST = 0.5
+_LONGEST = 1e9  # seconds, some 30 years; clocks and sockets take no endless numbers
 
 Status = TypeVar("Status", JobStatus, BatchStatus)
 
@@ -28,7 +31,8 @@ class Waiting(Generic[Status]):
 
     Args:
         what: which one, for messages, such as ``job abc``.
-        timeout: seconds to wait at most, None for as long as it takes.
+        timeout: seconds to wait at most, None for as long as it takes. Where a backend leaves
+            questions unanswered it may take a second more.
         ask: asks for its status, within so many seconds or (None) the usual deadline.
         workers: how many workers are alive, within so many seconds; None where nobody knows.
         clock: the time, and pauses.
@@ -46,9 +50,9 @@ class Waiting(Generic[Status]):
         clock: Clock,
     ) -> None:
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
-            raise InvalidJob(f"timeout={timeout!r} must be seconds, at least 0, or None")
+            raise InvalidJob(f"timeout={shown(timeout)} must be seconds, at least 0, or None")
         self._what = what
-        self._timeout = timeout
+        self._timeout = None if timeout is None else min(timeout, _LONGEST)
         self._ask: Callable[[float | None], Status] = ask
         self._workers = workers
         self._clock = clock

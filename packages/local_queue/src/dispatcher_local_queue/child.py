@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from .liveness import group_runs, new_life_id
-from .reports import ReportReader
+from .reports import Left, Refused, Report, ReportReader
 from .spec import WorkerSpec, WorkSettings
 
 __all__ = ["Child", "end_group"]
@@ -28,9 +28,7 @@ class Child:
         process: the process.
         reports: what it tells.
         started: when it was started, on the monotonic clock.
-        ready: whether it has loaded the application.
-        left: whether it said that it ends by itself.
-        refused: whether it left because the application cannot be loaded.
+        told: which reports have come from it.
         judged: the token of the run that was last found overdue.
     """
 
@@ -39,9 +37,7 @@ class Child:
     process: subprocess.Popen[bytes]
     reports: ReportReader
     started: float
-    ready: bool = False
-    left: bool = False
-    refused: bool = False
+    told: set[type[Report]] = field(default_factory=set)
     judged: int | None = None
 
     @classmethod
@@ -74,6 +70,11 @@ class Child:
     def pid(self) -> int:
         """Its process id, and that of its group."""
         return self.process.pid
+
+    @property
+    def left(self) -> bool:
+        """Whether it ended by itself, or is about to."""
+        return not self.told.isdisjoint((Left, Refused))
 
     def dead(self) -> bool:
         """Whether it has died. Until it is buried, nothing else can get its pid."""

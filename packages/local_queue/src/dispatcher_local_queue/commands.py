@@ -1,19 +1,17 @@
 """The commands ``dispatcher work`` and ``dispatcher health``."""
 
 import argparse
-import json
 import logging
 import os
-import sys
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 
+from dispatcher_core.arguments import folder, seconds, some_seconds, whole
 from dispatcher_core.command import Command
 from dispatcher_core.config import Config
-from dispatcher_core.errors import ConfigError
+from dispatcher_core.printing import print_json, warn
 
-from .arguments import add_json, queue_names, seconds, some_seconds, whole
+from .arguments import add_json, queue_names
 from .database import Database
 from .health import check_health
 from .logs import set_up_logging
@@ -66,6 +64,7 @@ def _configure_work(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--app-dir",
+        type=folder,
         default=".",
         metavar="DIR",
         help="the folder that comes first on sys.path (default: the current one)",
@@ -78,14 +77,11 @@ def _configure_work(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_work(arguments: argparse.Namespace) -> int:
-    app_dir = Path(arguments.app_dir).absolute()
-    if not app_dir.is_dir():
-        raise ConfigError(f"--app-dir {arguments.app_dir} is no folder")
     config = Config.load()
     settings = WorkSettings(
         database=str(path_of(config.queue_url).absolute()),
         queues=arguments.queues,
-        app_dir=str(app_dir),
+        app_dir=str(arguments.app_dir),
         modules=tuple(config.modules),
         aliases=config.aliases,
         lifespan=config.lifespan,
@@ -117,9 +113,9 @@ def _run_work(arguments: argparse.Namespace) -> int:
 def _run_health(arguments: argparse.Namespace) -> int:
     found = check_health(Database(path_of(Config.load().queue_url), durable=False))
     if arguments.json:
-        print(json.dumps({"status": "unavailable" if found.error else "ok", **asdict(found)}))
+        print_json({"status": "unavailable" if found.error else "ok", **asdict(found)})
     elif found.error:
-        print(f"dispatcher: {found.error}", file=sys.stderr)
+        warn(found.error)
     else:
         print(f"ok: {found.supervisors} supervisor(s), {found.workers} worker process(es) alive")
     return 1 if found.error else 0

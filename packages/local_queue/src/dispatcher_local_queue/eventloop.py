@@ -1,7 +1,7 @@
 """Where the application's code runs: in one context, its coroutines in one event loop.
 
 Handlers and hooks, plain ones and coroutines, see each other's context variables, as if one
-coroutine had called them all.
+coroutine had called them all. A process that they fork ends where it leaves them.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .alarm import Alarm
+from .forkstop import ForkStop
 
 __all__ = ["AnyContextManager", "EventLoop"]
 
@@ -32,6 +33,7 @@ class EventLoop:
         self._runner = asyncio.Runner()
         self._alarm = alarm
         self._context = contextvars.copy_context()
+        self._fork_stop = ForkStop()
 
     @contextmanager
     def own_context(self) -> Iterator[None]:
@@ -45,16 +47,18 @@ class EventLoop:
 
     def run(self, function: Callable[..., Returned], *arguments: object) -> Returned:
         """What the function returns."""
-        return self._context.run(function, *arguments)
+        with self._fork_stop:
+            return self._context.run(function, *arguments)
 
     def wait(self, awaitable: Any) -> Any:
         """What the awaitable yields in the end."""
 
         async def awaited() -> object:
-            return await awaitable
+            with self._fork_stop:  # before the loop, which a fork shares with its parent, goes on
+                return await awaitable
 
         try:
-            with self._alarm.kept_from_loop():
+            with self._fork_stop, self._alarm.kept_from_loop():
                 return self._runner.run(self._alarm.guard(awaited()), context=self._context)
         finally:
             if inspect.iscoroutine(awaitable):
@@ -74,7 +78,8 @@ class EventLoop:
 
     def close(self) -> None:
         """End the loop, and what still runs in it."""
-        self._runner.close()
+        with self._fork_stop:
+            self._runner.close()
 
     def _run_and_wait(self, function: Callable[..., Any], *arguments: object) -> Any:
         return self.wait(self.run(function, *arguments))

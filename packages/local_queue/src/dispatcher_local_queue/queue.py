@@ -8,7 +8,9 @@ from typing import Self
 
 from dispatcher_core.batch_wire import BatchMessage
 from dispatcher_core.errors import ConfigError, IdReused, QueueUnavailable
+from dispatcher_core.plugins import QUEUES, load_plugin
 from dispatcher_core.status import BatchStatus, JobStatus
+from dispatcher_core.urls import without_password
 from dispatcher_core.wire import JobMessage, job_fingerprint
 
 from . import batches
@@ -234,12 +236,18 @@ def path_of(url: str) -> Path:
     """The file that a ``sqlite:`` URL names.
 
     Raises:
-        ConfigError: it names none.
+        PluginNotFound: it is the URL of a queue that no installed package offers.
+        ConfigError: it is that of another queue, or names no file.
     """
-    scheme, slashes, path = url.partition(":///")
-    if scheme != "sqlite" or not slashes or not path.strip("/"):
-        raise ConfigError(
-            f"the queue URL {url!r} names no file: write DISPATCHER_QUEUE_URL as"
-            " sqlite:///relative/path or sqlite:////absolute/path"
-        )
-    return Path(path)
+    path = url.removeprefix("sqlite:///")
+    if path != url and path.strip("/"):
+        return Path(path)
+    problem = "names no file"
+    scheme, colon, _ = url.partition(":")
+    if colon and scheme != "sqlite":
+        load_plugin(QUEUES, scheme)
+        problem = "is that of another queue, and only SQLite is served here"
+    raise ConfigError(
+        f"the queue URL {without_password(url)!r} {problem}: write DISPATCHER_QUEUE_URL as"
+        " sqlite:///relative/path or sqlite:////absolute/path"
+    )

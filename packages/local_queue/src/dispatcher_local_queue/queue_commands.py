@@ -8,18 +8,20 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import NamedTuple
 
+from dispatcher_core.arguments import seconds, whole
 from dispatcher_core.command import Command
 from dispatcher_core.config import Config
 from dispatcher_core.errors import ConfigError, QueueError
+from dispatcher_core.printing import print_json, print_pairs
 from dispatcher_core.status import STATES, JobError, Progress
 from dispatcher_core.wire import encode_status, format_time
 
 from .admin import Admin, QueueStats, StoredJob
-from .arguments import add_json, queue_name, seconds, whole
+from .arguments import add_json, job_id, queue_name
 from .database import Database
 from .memory import MEBIBYTE
 from .queue import path_of
-from .tables import print_pairs, print_table
+from .tables import print_table
 
 __all__ = ["queue"]
 
@@ -62,7 +64,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _tell(arguments: argparse.Namespace, facts: Mapping[str, object], text: str) -> None:
     """Print the facts for a program, or the text for people."""
-    print(json.dumps(facts) if arguments.json else text)
+    if arguments.json:
+        print_json(facts)
+    else:
+        print(text)
 
 
 # Looking
@@ -71,7 +76,7 @@ def _tell(arguments: argparse.Namespace, facts: Mapping[str, object], text: str)
 def _stats(admin: Admin, arguments: argparse.Namespace) -> None:
     stats = admin.stats()
     if arguments.json:
-        print(json.dumps(asdict(stats)))
+        print_json(asdict(stats))
         return
     states = ("queued", "scheduled", "running", "succeeded", "failed", "cancelled")
     if stats.queues:
@@ -105,7 +110,7 @@ def _configure_list(parser: argparse.ArgumentParser) -> None:
 def _list(admin: Admin, arguments: argparse.Namespace) -> None:
     jobs = admin.jobs(state=arguments.state, queue=arguments.queue, limit=arguments.limit)
     if arguments.json:
-        print(json.dumps({"jobs": [encode_status(job) for job in jobs]}))
+        print_json({"jobs": [encode_status(job) for job in jobs]})
         return
     rows = [
         (
@@ -125,7 +130,7 @@ def _list(admin: Admin, arguments: argparse.Namespace) -> None:
 
 
 def _configure_show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID")
+    parser.add_argument("id", metavar="ID", type=job_id)
     parser.add_argument("--payload", action="store_true", help="show its payload too")
 
 
@@ -135,7 +140,7 @@ def _show(admin: Admin, arguments: argparse.Namespace) -> None:
         raise QueueError(f"there is no job {arguments.id!r}")
     if arguments.json:
         facts = encode_status(job.status) | {"priority": job.priority, "kills": job.kills}
-        print(json.dumps(facts | ({"payload": job.payload} if arguments.payload else {})))
+        print_json(facts | ({"payload": job.payload} if arguments.payload else {}))
         return
     rows = _facts(job) | {"payload": json.dumps(job.payload) if arguments.payload else None}
     print_pairs({name: text for name, text in rows.items() if text is not None})
@@ -183,7 +188,9 @@ def _size(number: int) -> str:
 
 def _configure_retry(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("id", metavar="ID", nargs="?", help="a failed or cancelled job")
+    which.add_argument(
+        "id", metavar="ID", type=job_id, nargs="?", help="a failed or cancelled job"
+    )
     which.add_argument("--all", action="store_true", help="every failed job of no batch")
     parser.add_argument("--queue", type=queue_name, metavar="Q", help="with --all: of this queue")
 
@@ -234,7 +241,7 @@ def _prune(admin: Admin, arguments: argparse.Namespace) -> None:
 
 
 def _configure_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID")
+    parser.add_argument("id", metavar="ID", type=job_id)
 
 
 def _configure_queue(parser: argparse.ArgumentParser) -> None:

@@ -2,16 +2,29 @@
 
 import json
 import os
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
-__all__ = ["Left", "Ready", "Refused", "ReportReader", "ReportWriter"]
+__all__ = [
+    "Done",
+    "Left",
+    "Loaded",
+    "Ready",
+    "Refused",
+    "Report",
+    "ReportReader",
+    "ReportWriter",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The application is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The application is loaded; these are the names that may run."""
+    """It is set up too, and these are the names that may run."""
 
     jobs: tuple[str, ...] = ()
 
@@ -24,15 +37,20 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """It runs no more jobs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
-    """The process ends by itself; how many of its runs ended in which state."""
-
-    counts: Mapping[str, int] = field(default_factory=dict)
+    """It ends by itself, as it should."""
 
 
-Report = Ready | Refused | Left
+Report = Loaded | Refused | Ready | Done | Left
 
-_KINDS: dict[str, type[Report]] = {kind.__name__: kind for kind in (Ready, Refused, Left)}
+_KINDS: dict[str, type[Report]] = {
+    kind.__name__: kind for kind in (Loaded, Refused, Ready, Done, Left)
+}
 
 
 class ReportWriter:

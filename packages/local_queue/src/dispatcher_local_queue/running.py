@@ -11,6 +11,7 @@ from types import TracebackType
 from dispatcher_core.aliases import AliasRegistry
 from dispatcher_core.backoff import retry_delay
 from dispatcher_core.context import JobContext, JobReporter, running
+from dispatcher_core.describing import message_of
 from dispatcher_core.errors import InvalidPayload, UnknownJob
 from dispatcher_core.handlers import Handler, JobOptions
 from dispatcher_core.jsontext import dump, flaw
@@ -132,11 +133,19 @@ def _ending_after(
     delay = _delay_after(error, options, context.attempt, timed_out)
     error.__traceback__ = _from_handler_on(error.__traceback__)
     if delay is None:
-        logger.error("the job failed", exc_info=error)
+        _log(logging.ERROR, "the job failed", error)
     else:
-        logger.warning("the try failed", exc_info=error)
+        _log(logging.WARNING, "the try failed", error)
     job_error = _job_error(error, "timed-out" if timed_out else "exception")
     return Ending.failed(job_error) if delay is None else Ending.retried(job_error, delay)
+
+
+def _log(level: int, what: str, error: BaseException) -> None:
+    try:
+        logger.log(level, what, exc_info=error)
+    except BaseException as another:  # noqa: BLE001 - the application's code formats its error
+        kinds = type(error).__name__, type(another).__name__
+        logger.log(level, "%s: %s, which cannot be logged (%s)", what, *kinds)
 
 
 def _delay_after(
@@ -175,11 +184,7 @@ def _unknown(claim: Claim, error: UnknownJob) -> Ending:
 
 
 def _job_error(error: BaseException, code: str) -> JobError:
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - an error that cannot be printed is still an error
-        message = "(the error has no readable message)"
-    data = message.encode("utf-8", "replace")[:MAX_MESSAGE]
+    data = message_of(error).encode("utf-8", "replace")[:MAX_MESSAGE]
     return JobError(code, type(error).__name__, data.decode("utf-8", "ignore"))
 
 

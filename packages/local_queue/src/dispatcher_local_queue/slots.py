@@ -1,4 +1,4 @@
-"""Memory that a supervisor shares with its workers: what runs, and until when it may.
+"""Memory that a supervisor shares with its workers: what runs until when, and how runs ended.
 
 The memory has no name in any file system, so a killed supervisor leaves nothing behind.
 """
@@ -6,14 +6,21 @@ The memory has no name in any file system, so a killed supervisor leaves nothing
 import mmap
 import struct
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, get_args
+
+from dispatcher_core.status import JobState
 
 __all__ = ["Run", "Slots", "anonymous_file"]
 
 _DEADLINE = struct.Struct("q")
 _REST = struct.Struct("qq")
-_SLOT = _DEADLINE.size + _REST.size
+_STATES = get_args(JobState)
+_COUNTS = struct.Struct(f"{len(_STATES)}q")
+_COUNT = struct.Struct("q")
+_COUNTS_AT = _DEADLINE.size + _REST.size
+_SLOT = _COUNTS_AT + _COUNTS.size
 _NO_RETRY = -1
 
 
@@ -40,7 +47,7 @@ class Run:
 
 
 class Slots:
-    """One slot for each worker process. Each has one writer.
+    """One slot for each worker process, and then for the one that replaces it: one writer each.
 
     Args:
         descriptor: of the shared file.
@@ -68,3 +75,17 @@ class Slots:
         if not deadline or deadline != again:  # between two runs: look again later
             return None
         return Run(deadline, token, None if retry == _NO_RETRY else retry)
+
+    def count(self, slot: int, state: JobState) -> None:
+        """Count a run that left its job in this state."""
+        place = slot * _SLOT + _COUNTS_AT + _STATES.index(state) * _COUNT.size
+        (before,) = _COUNT.unpack_from(self._memory, place)
+        _COUNT.pack_into(self._memory, place, before + 1)
+
+    def counts(self) -> Counter[str]:
+        """How many runs ended in which state, whatever became of the processes that ran them."""
+        total: Counter[str] = Counter()
+        for start in range(_COUNTS_AT, len(self._memory), _SLOT):
+            counts = _COUNTS.unpack_from(self._memory, start)
+            total.update(dict(zip(_STATES, counts, strict=True)))
+        return total

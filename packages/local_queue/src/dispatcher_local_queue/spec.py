@@ -54,6 +54,12 @@ class WorkSettings:
         """The queue's file."""
         return Path(self.database)
 
+    @property
+    def imported(self) -> tuple[str, ...]:
+        """What a worker process imports of the application, in this order."""
+        calls = [alias.call for alias in self.aliases.values()]
+        return tuple(filter(None, (self.lifespan, self.around_job, *self.modules, *calls)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:

@@ -11,15 +11,17 @@ from contextlib import ExitStack
 
 from dispatcher_core.errors import QueueUnavailable
 
-from .child import Child, end_group
+from .child import Child
 from .database import Database
-from .liveness import LifeLock, birth_of, dead, new_life_id
+from .liveness import LifeLock, new_life_id
 from .maintenance import Pruner
-from .registry import DEADLY, Recovered, Registry
-from .reports import Left, Ready
+from .neighbours import Neighbours
+from .registry import Recovered, Registry
+from .reports import Done, Left, Loaded, Ready, Refused
 from .signals import Signals
 from .slots import Run, Slots, anonymous_file
 from .spec import WorkSettings
+from .vacancies import Vacancies
 from .wakeup import Bells
 
 __all__ = ["Supervisor"]
@@ -28,7 +30,7 @@ logger = logging.getLogger("dispatcher.supervisor")
 
 _PROBE_EVERY = 1.0
 _QUICK_DEATH = 5.0  # seconds; who lives shorter is restarted after a growing pause
-_LONGEST_PAUSE = 30.0
+_HOPELESS = 5  # processes that died in a row while they loaded an application that never ran
 
 
 class Supervisor:
@@ -47,6 +49,7 @@ class Supervisor:
         self._id = new_life_id()
         self._database = Database(settings.path, durable=False)
         self._registry = Registry(self._database)
+        self._neighbours = Neighbours(self._registry, self._database.files, self._id)
         self._pruner = Pruner(self._database, settings.retention)
         self._bells = Bells(self._database.files)
         self._memory = anonymous_file(processes)
@@ -55,13 +58,12 @@ class Supervisor:
         self._leash_end: int | None = leash_end
         self._signals = Signals()
         self._children: dict[int, Child] = {}
-        self._vacancies: dict[int, float] = dict.fromkeys(range(processes), 0.0)
-        self._quick_deaths: Counter[int] = Counter()
-        self._counts: Counter[str] = Counter()
+        self._vacancies = Vacancies(processes)
+        self._recovered: Counter[str] = Counter()
         self._stops_at: float | None = None
         self._forced = False
-        self._put_back = 0
-        self._was_ready = False
+        self._cut_short = False
+        self._ready: set[int] = set()
         self._refusal: str | None = None
         self._next_probe = 0.0
         self._trouble: str | None = None
@@ -123,7 +125,7 @@ class Supervisor:
 
     def _seconds_until_something(self) -> float:
         runs = [run for child in self._children.values() if (run := self._run_of(child))]
-        times = [self._next_probe, self._pruner.due, *self._vacancies.values()]
+        times = [self._next_probe, self._pruner.due, self._vacancies.next_due()]
         times += [run.deadline_ns / 1e9 for run in runs]
         if self._stops_at is not None and not self._forced:
             times.append(self._stops_at)
@@ -133,8 +135,7 @@ class Supervisor:
     # Starting and ending worker processes
 
     def _fill_vacancies(self) -> None:
-        now = time.monotonic()
-        for slot in [slot for slot, due in self._vacancies.items() if due <= now]:
+        for slot in self._vacancies.due():
             self._slots.clear(slot)
             try:
                 self._children[slot] = Child.start(
@@ -144,10 +145,10 @@ class Supervisor:
                     memory=self._memory.fileno(),
                     leash=self._leash,
                 )
-                del self._vacancies[slot]
+                self._vacancies.fill(slot)
             except OSError as error:
                 logger.error("no worker can be started: %s; again in 1 s", error.strerror)
-                self._vacancies[slot] = now + 1.0
+                self._vacancies.put_off(slot, 1.0)
 
     def _bury_the_dead(self) -> None:
         for child in [child for child in self._children.values() if child.dead()]:
@@ -157,21 +158,25 @@ class Supervisor:
             del self._children[child.slot]
             if not child.left:
                 self._tell(f"worker {child.pid} died ({child.cause_of_death()})", recovered)
-            self._put_back += len(recovered) if self._forced else 0
-            if self._stops_at is None and not (child.left and self._settings.burst):
-                pause = self._pause_after(child, recovered)
-                self._vacancies[child.slot] = time.monotonic() + pause
+            if self._forced and any(job.state == "queued" for job in recovered):
+                self._cut_short = True
+            if self._stops_at is None and not (Done in child.told and self._settings.burst):
+                self._replace(child, recovered)
 
-    def _pause_after(self, child: Child, recovered: Sequence[Recovered]) -> float:
-        failed = child.refused or not child.left
-        quick = failed and time.monotonic() - child.started < _QUICK_DEATH
+    def _replace(self, child: Child, recovered: Sequence[Recovered]) -> None:
+        failed = Left not in child.told
+        useless = Ready not in child.told or time.monotonic() - child.started < _QUICK_DEATH
         # Who dies under a job did come up, and no job brings this about more than three times.
-        deaths = self._quick_deaths[child.slot] + 1 if quick and not recovered else 0
-        self._quick_deaths[child.slot] = deaths
-        pause = 0.0 if deaths <= DEADLY else min(_LONGEST_PAUSE, 0.1 * 2 ** (deaths - DEADLY))
-        if pause:
+        early = failed and useless and not recovered
+        deaths, pause = self._vacancies.add(child.slot, early=early)
+        if deaths >= _HOPELESS and Loaded not in child.told and not self._ready:
+            names = ", ".join(self._settings.imported) or "none is set"
+            self._refuse(
+                f"worker processes die ({child.cause_of_death()}) while they load the"
+                f" application; to see why, import its modules by hand ({names})"
+            )
+        elif pause:
             logger.warning("workers die as soon as they start: the next in %.1f s", pause)
-        return pause
 
     def _end_overdue_runs(self) -> None:
         now = time.monotonic_ns()
@@ -200,20 +205,8 @@ class Supervisor:
         if self._lock.replaced():
             logger.error("%s was taken away: made anew", self._database.files.folder)
             self._lock = self._take_lock()
-        for worker in self._registry.workers():
-            if worker.supervisor == self._id:
-                continue
-            with worker.found_dead() as is_dead:
-                if is_dead:
-                    if worker.gone() and not birth_of(worker.pid):  # nobody else has its pid
-                        end_group(worker.pid)
-                    recovered = self._registry.recover(worker.id)
-                    self._tell(f"worker {worker.pid} of another supervisor died", recovered)
-        self._registry.remove_dead_locks()
-        for path in self._database.files.supervisor_locks():
-            with dead(path) as is_dead:
-                if is_dead:
-                    path.unlink(missing_ok=True)
+        for worker, recovered in self._neighbours.clean_up():
+            self._tell(f"worker {worker.pid} of another supervisor died", recovered)
 
     # What workers tell, and what we tell of them
 
@@ -223,28 +216,29 @@ class Supervisor:
 
     def _read_report(self, child: Child) -> None:
         for message in child.reports.read():
+            child.told.add(type(message))
             if isinstance(message, Ready):
-                child.ready = True
-                self._announce(message.jobs)
-            elif isinstance(message, Left):
-                child.left = True
-                self._counts.update(message.counts)
-            else:
-                child.left = child.refused = True
+                self._announce(child.slot, message.jobs)
+            elif isinstance(message, Refused):
                 self._refuse(message.reason)
 
     def _refuse(self, reason: str) -> None:
         """What was running goes on without code that does not load; what starts ends."""
-        if self._was_ready:
+        if self._was_ready():
             logger.error("%s", reason)
         else:
             self._refusal = reason
             self._stop()
 
-    def _announce(self, jobs: Sequence[str]) -> None:
-        everyone = len(self._children) == self._processes
-        if not self._was_ready and everyone and all(c.ready for c in self._children.values()):
-            self._was_ready = True
+    def _was_ready(self) -> bool:
+        return len(self._ready) == self._processes
+
+    def _announce(self, slot: int, jobs: Sequence[str]) -> None:
+        """Tell once that each place has had a process that was ready, wherever that is now."""
+        if self._was_ready():
+            return
+        self._ready.add(slot)
+        if self._was_ready():
             logger.info("jobs known: %s", ", ".join(jobs) or "none: set DISPATCHER_MODULES")
             logger.info("ready")
 
@@ -252,6 +246,7 @@ class Supervisor:
         if not recovered:
             logger.warning("%s", what)
         for job in recovered:
+            self._recovered[job.state] += 1
             outcome = "it starts again" if job.state == "queued" else f"it is {job.state}"
             logger.error("%s while it ran job %s %s: %s", what, job.id, job.name, outcome)
             for queue in job.woken:
@@ -294,9 +289,11 @@ class Supervisor:
         if self._refusal is not None:
             logger.error("%s", self._refusal)
             return 2
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(self._counts.items()))
-        logger.info("stopped: %s; %d put back", counts or "no job was run", self._put_back)
-        return 1 if self._put_back else 0
+        counts = self._slots.counts() + self._recovered
+        put_back = counts.pop("queued", 0)
+        ended = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        logger.info("stopped: %s; %d put back", ended or "no job was run", put_back)
+        return 1 if self._cut_short else 0
 
     def _close(self) -> None:
         os.close(self._leash)

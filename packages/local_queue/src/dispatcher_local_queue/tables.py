@@ -1,8 +1,10 @@
 """Aligned text for people to read."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-__all__ = ["print_pairs", "print_table"]
+from dispatcher_core.printing import printable
+
+__all__ = ["print_table"]
 
 
 def print_table(
@@ -23,16 +25,3 @@ def print_table(
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
-
-
-def print_pairs(pairs: Mapping[str, str]) -> None:
-    """Print names and values, one below the other."""
-    width = max(map(len, pairs))
-    for name, value in pairs.items():
-        print(f"{name:{width}}  {printable(value)}")
-
-
-def printable(text: str) -> str:
-    """The text in one line, without characters that would steer a terminal."""
-    line = " ".join(text.split())
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)

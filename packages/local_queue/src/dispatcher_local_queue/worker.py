@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
@@ -17,12 +16,13 @@ from .claims import Claim, ClaimLost, Claims
 from .database import Database, now_ms
 from .endings import Ending
 from .eventloop import EventLoop
+from .forkstop import ForkStop
 from .liveness import LifeLock
 from .logs import set_up_logging
 from .memory import MEBIBYTE, resident_memory
 from .registry import Registry
 from .reporter import Reporter
-from .reports import Left, Ready, Refused, ReportWriter
+from .reports import Done, Left, Loaded, Ready, Refused, ReportWriter
 from .running import JobRunner, delay_after
 from .slots import Run, Slots
 from .spec import WorkerSpec, WorkSettings
@@ -87,7 +87,6 @@ class Worker:
         unseen: Callable[[], bool],
         unknown: Callable[[], bool],
     ) -> None:
-        self.counts: Counter[str] = Counter()
         self._settings: WorkSettings = spec.settings
         self._slot = spec.slot
         self._slots = Slots(spec.memory)
@@ -157,7 +156,7 @@ class Worker:
                 _wait_for_queue(error)
             if self._sleeper.released():
                 raise ClaimLost  # it cannot be written: whoever recovers the job runs it again
-        self.counts[written.state] += 1
+        self._slots.count(self._slot, written.state)
         _log(claim, written, finished_at)
         return following
 
@@ -217,7 +216,7 @@ def main(argument: str) -> int:
         argument: its :class:`WorkerSpec` as JSON.
 
     Returns:
-        Its exit code: 0 after a clean end, 1 where it lost its job or its set-up failed,
+        Its exit code: 0 after a clean end, 1 where it lost its job or its lifespan failed,
         2 where the application cannot be loaded.
     """
     spec = WorkerSpec.from_json(argument)
@@ -229,10 +228,12 @@ def main(argument: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: None)
     sys.path.insert(0, spec.settings.app_dir)
     try:
-        application = _load(spec.settings)
+        with ForkStop():
+            application = _load(spec.settings)
     except JobLoadError as error:
         report.write(Refused(str(error)))
         return 2
+    report.write(Loaded())
     set_up_logging(spec.settings.log_format, logging.getLevelName(spec.settings.log_level))
     return _work(spec, application, report)
 
@@ -262,7 +263,8 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
                 loop=loop,
             )
             ready = Ready(application.registry.names())
-            counts = _serve(spec, runner, lambda: report.write(ready))
+            _serve(spec, runner, lambda: report.write(ready))
+            report.write(Done())
         loop.close()
     except ClaimLost:
         logger.error("the job is not this worker's any more: it leaves")
@@ -273,11 +275,11 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
     except Exception:
         logger.exception("the worker cannot go on")
         return 1
-    report.write(Left(dict(counts)))
+    report.write(Left())
     return 0
 
 
-def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> Counter[str]:
+def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> None:
     database = Database(spec.settings.path, durable=False)
     registry = Registry(database)
     database.files.make_folder()
@@ -298,7 +300,6 @@ def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> Co
     registry.recover(spec.worker_id)
     lock.release()
     database.close()
-    return worker.counts
 
 
 if __name__ == "__main__":

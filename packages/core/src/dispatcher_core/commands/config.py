@@ -3,14 +3,14 @@
 import argparse
 import json
 import os
-import sys
 import textwrap
 from pathlib import Path
 
 from ..atomicfile import replace_file
 from ..command import Command
 from ..config import Config
-from ..errors import DispatcherError
+from ..errors import ConfigError, DispatcherError
+from ..printing import warn
 from ..settings import SETTINGS, Setting
 
 __all__ = ["command", "template"]
@@ -79,7 +79,7 @@ def _publish(*, force: bool) -> int:
     except FileExistsError:
         if not force:
             raise DispatcherError(f"{_FILE} exists: add --force to replace it") from None
-        replace_file(_FILE, content)
+        _replace(content)
     except OSError as error:
         raise DispatcherError(f"cannot write {_FILE}: {error.strerror}") from error
     print(f"{_FILE.absolute()} is written")
@@ -87,17 +87,23 @@ def _publish(*, force: bool) -> int:
     return 0
 
 
+def _replace(content: bytes) -> None:
+    try:
+        replace_file(_FILE, content)
+    except ConfigError as error:  # no setting is wrong here: the file refuses
+        raise DispatcherError(str(error)) from error
+
+
 def _warn_of_others() -> None:
     """Says so where the new file is not read, or keeps another one from being read."""
     named = os.environ.get("DISPATCHER_CONFIG")
     if named:
-        print(f"dispatcher: warning: DISPATCHER_CONFIG names {named} instead", file=sys.stderr)
+        warn(f"warning: DISPATCHER_CONFIG names {named} instead")
     project = Path("pyproject.toml")
     if project.is_file() and b"[tool.dispatcher" in project.read_bytes():
-        print(
-            f"dispatcher: warning: [tool.dispatcher] in {project} is not read beside {_FILE}:"
-            " move its settings there",
-            file=sys.stderr,
+        warn(
+            f"warning: [tool.dispatcher] in {project} is not read beside {_FILE}:"
+            " move its settings there"
         )
 
 

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 from ..command import Command
 from ..errors import DeliveryError
+from ..printing import print_json, print_pairs, warn
 from ..status import Pong
-from .sending import add_backend, add_json, dispatcher_of, print_json, print_table, warn
+from .sending import add_backend, add_json, dispatcher_of
 
 __all__ = ["command"]
 
@@ -29,7 +30,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(asdict(pong))
     else:
-        print_table(_rows(pong))
+        print_pairs(_rows(pong))
     _warn_of(pong)
     return 0 if pong.secret_accepted else 1
 

@@ -1,10 +1,8 @@
 """What the commands that send have in common."""
 
 import argparse
-import json
 import logging
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ..dispatcher import Dispatcher
 from ..errors import NotFound
@@ -16,9 +14,6 @@ __all__ = [
     "add_json",
     "dispatcher_of",
     "job_or_batch",
-    "print_json",
-    "print_table",
-    "warn",
 ]
 
 
@@ -63,20 +58,3 @@ def job_or_batch(
         except NotFound:
             continue
     raise NotFound(f"the backend knows no job and no batch by the id {id}")
-
-
-def print_json(content: Mapping[str, object]) -> None:
-    """Print one JSON object in one line."""
-    print(json.dumps(content), flush=True)
-
-
-def print_table(rows: Mapping[str, str]) -> None:
-    """Print names and values, one below the other."""
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f"{name:{width}}  {value}")
-
-
-def warn(text: str) -> None:
-    """Print a line to the standard error."""
-    print("dispatcher:", " ".join(text.split()), file=sys.stderr)

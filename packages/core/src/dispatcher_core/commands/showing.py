@@ -4,9 +4,9 @@ import json
 from typing import TypeAlias
 
 from ..batch_wire import encode_batch_status
+from ..printing import print_json, print_pairs
 from ..status import BatchStatus, JobStatus, Progress
 from ..wire import encode_status, format_time
-from .sending import print_json, print_table
 
 __all__ = ["Status", "bad_ends", "print_status", "print_status_json", "print_step"]
 
@@ -18,7 +18,7 @@ _MOST_IDS = 5
 def print_status(status: Status) -> None:
     """Print what is known of a job or batch, for people."""
     rows = _job_rows(status) if isinstance(status, JobStatus) else _batch_rows(status)
-    print_table({name: text for name, text in rows.items() if text is not None})
+    print_pairs({name: text for name, text in rows.items() if text is not None})
 
 
 def print_status_json(status: Status) -> None:
@@ -100,5 +100,5 @@ def _progress(progress: Progress | None) -> str | None:
 def _error(status: JobStatus) -> str | None:
     if status.error is None:
         return None
-    parts = (status.error.code, status.error.type, " ".join(status.error.message.split()))
+    parts = (status.error.code, status.error.type, status.error.message)
     return ": ".join(part for part in parts if part)

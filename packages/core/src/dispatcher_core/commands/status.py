@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from ..command import Command
 from ..dispatcher import Dispatcher
 from ..errors import WaitTimeout
+from ..printing import warn
 from ..progressbar import ProgressBar
 from ..status import BatchStatus, JobStatus
-from .sending import add_backend, add_id, add_json, dispatcher_of, job_or_batch, warn
+from .sending import add_backend, add_id, add_json, dispatcher_of, job_or_batch
 from .showing import Status, bad_ends, print_status, print_status_json, print_step
 
 __all__ = ["command"]
@@ -20,7 +21,11 @@ _LOOK_EVERY = 1.0
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     add_id(parser)
-    parser.add_argument("--watch", action="store_true", help="follow it until it ended")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="follow it until it ended; with --json, print an object in a line for each change",
+    )
     add_json(parser)
     add_backend(parser)
 

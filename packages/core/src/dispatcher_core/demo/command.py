@@ -6,9 +6,9 @@ import sys
 import time
 
 from ..command import Command
-from ..commands.sending import print_json, warn
 from ..errors import DispatcherError
 from ..plugins import COMMANDS, SENDERS, plugin_names
+from ..printing import print_json, warn
 from .checks import problems
 from .files import MOST_FILES, MOST_OWN_FILES, survey
 from .limits import Interrupted, Limits
@@ -51,10 +51,6 @@ def _run(arguments: argparse.Namespace) -> int:
     except Interrupted as stop:
         warn(f"{stop}, nothing is left behind")
         return 128 + stop.signal
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise DispatcherError(f"the demo cannot run here: {error}") from error
     return 1 if report.problems else 0
 
 

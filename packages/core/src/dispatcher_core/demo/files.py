@@ -77,7 +77,8 @@ def survey(folder: str | None, limits: Limits) -> Survey:
     """Look for text files, and count each of them.
 
     Text is what is UTF-8 (RFC 3629) without a zero byte. Hidden files and folders are left
-    out, links to folders are not followed.
+    out, links to folders are not followed. So are files that are empty, or not as long as they
+    say: those of /proc say 0, and may block or be different when they are read again.
 
     Args:
         folder: where to look; None for our own source files.
@@ -103,14 +104,14 @@ def survey(folder: str | None, limits: Limits) -> Survey:
 def _readable(folder: str) -> Path:
     if not folder:
         raise DispatcherError("FOLDER is empty: name a folder, or leave it out")
-    path = Path(folder)
     try:
+        path = Path(folder).absolute()
         next(path.iterdir(), None)
     except OSError as error:
         raise DispatcherError(
             f"cannot read the folder {folder!r}: {error.strerror}: name another one"
         ) from error
-    return path.absolute()
+    return path
 
 
 def _own_files() -> tuple[str, Iterator[Path]]:
@@ -177,13 +178,15 @@ def _counted_file(path: Path, room: int) -> TextFile:
 
 
 def _content(path: Path, room: int) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise _Skipped("special")
-    # Some files of /proc look regular, and would block whoever reads them.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        content = file.read(room + 1)
-    if content is None:
-        raise _Skipped("unreadable")
-    if len(content) > room:
+    if status.st_size == 0:
+        raise _Skipped("empty")
+    if status.st_size > room:
         raise _Skipped("too large")
+    with path.open("rb") as file:
+        content = file.read(status.st_size + 1)
+    if len(content) != status.st_size:
+        raise _Skipped("special")
     return content

@@ -17,7 +17,7 @@ class Screen:
     """Lines, and a progress: a bar that is drawn anew in its place on a terminal.
 
     Args:
-        stream: where they go; what it cannot encode is shown as an escape.
+        stream: where they go.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -52,6 +52,5 @@ class Screen:
             self._width = 0
 
     def _write(self, text: str) -> None:
-        encoding = self._stream.encoding or "utf-8"
-        self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        self._stream.write(text)
         self._stream.flush()

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..batch_wire import BatchMessage
+from ..config import Config
 from ..delivery import Clock, Delivery
 from ..dispatcher import Dispatcher
 from ..jobs import Job
+from ..protocols import Sender
 from ..signing import Signer
 from ..status import BatchStatus, JobStatus
 from ..wire import JobMessage
@@ -16,7 +18,7 @@ from .fake_backend import URL, FakeBackend
 
 __all__ = ["FakeDispatcher"]
 
-_PATIENCE = 4 * 3600.0
+_PATIENCE = 1e10  # seconds: no timeout is longer, so only a wait without one uses it up
 
 
 class FakeDispatcher(Dispatcher):
@@ -26,21 +28,18 @@ class FakeDispatcher(Dispatcher):
     ``queued`` (or ``scheduled``) until a test says otherwise with :meth:`set_status`, and a
     batch ``running`` until its jobs have ended, or :meth:`set_batch_status` says so. Calls
     go through the real code up to the sender, so that what a backend would refuse for its
-    form is refused here too. Nothing sleeps: a wait ends at once when its time is up.
+    form is refused here too. Nothing sleeps: a wait ends at once when its time is up, and one
+    without a timeout, for what nobody ends, with an ``AssertionError``.
+
+    Args:
+        config: what a ``Dispatcher`` takes; without effect here.
+        sender: likewise.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, config: Config | None = None, *, sender: Sender | None = None) -> None:
+        super().__init__(config, sender=sender)
         self._answers = FakeBackend()
-        self._fake = Delivery(
-            URL,
-            Signer(secrets.token_hex(32)),
-            self._answers,
-            timeout=5.0,
-            deadline=15.0,
-            tries=1,
-            clock=_virtual_clock(),
-        )
+        self._signer = Signer(secrets.token_hex(32))
 
     @property
     def dispatched(self) -> list[JobMessage]:
@@ -168,7 +167,16 @@ class FakeDispatcher(Dispatcher):
         return self._answers.set_batch_status(id, fields)
 
     def _delivery(self) -> Delivery:
-        return self._fake
+        # A fresh one for each call, so that each wait begins on a fresh clock.
+        return Delivery(
+            URL,
+            self._signer,
+            self._answers,
+            timeout=5.0,
+            deadline=15.0,
+            tries=1,
+            clock=_virtual_clock(),
+        )
 
     def _listed(self) -> str:
         """All that was accepted, in words."""
@@ -178,12 +186,12 @@ class FakeDispatcher(Dispatcher):
 
 
 def _virtual_clock() -> Clock:
-    """A clock on which only sleeping takes time, and no more than some hours."""
+    """A clock on which only sleeping takes time: the longer it took, the faster that passes."""
     slept = 0.0
 
     def sleep(seconds: float) -> None:
         nonlocal slept
-        slept += seconds
+        slept += max(seconds, slept / 1000)
         if slept > _PATIENCE:
             raise AssertionError("waiting for what nobody ends: use set_status()")
 
