@@ -42,16 +42,19 @@ def part_enqueue(table: Table) -> None:
         raw = raw_database(place / "raw.sqlite3")
         queue = SQLiteQueue(place / "queue.sqlite3")
         put_all(queue, messages(200))
-        alone, single, shared = medians(
+        ready, made, single, shared = medians(
             lambda: raw_rate(raw, messages(1000)),
+            lambda: raw_job_rate(raw, messages(1000)),
             lambda: put_rate(queue, messages(1000)),
             lambda: threads_rate(queue, messages(4000), 8),
         )
-        commit = 1000 / alone
-    table.row("raw insert and commit", f"{alone:,.0f}/s", goal=f"{commit:.2f} ms each")
+        commit = 1000 / ready
+    table.row("raw, rows made before", f"{ready:,.0f}/s", goal=f"{commit:.2f} ms each")
+    table.row("raw, row made of a job", f"{made:,.0f}/s")
     table.row("put, one thread", f"{single:,.0f}/s")
     table.row("put, eight threads", f"{shared:,.0f}/s")
-    table.ratio("put / raw", single / alone, least=0.8)
+    table.ratio("put / raw, row made of a job", single / made, least=0.8)
+    table.row("put / raw, rows made before", f"{single / ready:.2f}")
     table.ratio("eight threads / one", shared / single, least=5.0 if commit > 0.8 else 2.0)
 
 
@@ -201,6 +204,13 @@ def raw_rate(connection: sqlite3.Connection, jobs: list[JobMessage]) -> float:
     """Rows a second that plain SQLite inserts, a commit each."""
     rows = [raw_row(job) for job in jobs]
     return per_second(len(rows), lambda: [connection.execute(INSERT, row) for row in rows])
+
+
+def raw_job_rate(connection: sqlite3.Connection, jobs: list[JobMessage]) -> float:
+    """Jobs a second that plain SQLite inserts, a commit each, with the JSON text they need."""
+    return per_second(
+        len(jobs), lambda: [connection.execute(INSERT, raw_row(job)) for job in jobs]
+    )
 
 
 def raw_thousand_rate(connection: sqlite3.Connection, jobs: list[JobMessage]) -> float:

@@ -56,7 +56,7 @@ def writer() -> Iterator[Writer]:
 @pytest.fixture
 def group(writer) -> GroupCommit[str, str]:
     """The group."""
-    return GroupCommit(writer)
+    return GroupCommit(lambda item: writer([item])[0], writer)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def hold_up(group, writer, threads, wait_until) -> Iterator[Callable[..., list[F
         writer.open.clear()
         futures = [threads.submit(group.add, "first")]
         wait_until(lambda: writer.attempts)
-        for count, item in enumerate(items, start=2):
+        for count, item in enumerate(items, start=1):
             futures.append(threads.submit(group.add, item))
             wait_until(lambda: len(group._waiting) == count)  # noqa: B023
         return futures
@@ -143,20 +143,22 @@ def test_nothing_can_be_written(group, writer, hold_up) -> None:
 
 def test_a_slow_commit_slows_down_no_other(group) -> None:
     """After a commit that waited long for a lock, a leader does not wait as long for company."""
-    group._last_size, group._last_time = 3, 20.0
+    group._shared, group._last_size, group._last_time = True, 3, 20.0
     started = time.monotonic()
     assert group.add("a") == "A"
     assert time.monotonic() - started < 2.0
 
 
-def test_an_interrupted_leader(group, writer, threads, wait_until, interruptible) -> None:
-    """A leader that is interrupted in its commit leaves the lead, and the others are written."""
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "leading"])
+def test_an_interrupted_leader(group, writer, threads, wait_until, interruptible, shared) -> None:
+    """One that is interrupted in its commit holds up nobody: the others are written."""
+    group._shared = shared
     followers: list[Future] = []
 
     def disturb() -> None:
         wait_until(lambda: writer.attempts)
         followers.extend(threads.submit(group.add, item) for item in "ab")
-        wait_until(lambda: len(group._waiting) == 3)
+        wait_until(lambda: len(group._waiting) == 2 + shared)
         os.kill(os.getpid(), signal.SIGALRM)
 
     writer.open.clear()
@@ -170,15 +172,19 @@ def test_an_interrupted_leader(group, writer, threads, wait_until, interruptible
     assert group.add("later") == "LATER"
 
 
-def test_an_interrupted_follower(group, writer, hold_up, threads, wait_until, interruptible):
-    """A thread that is interrupted while it waits is not made leader when its turn comes."""
+@pytest.mark.parametrize("shared", [False, True], ids=["first", "behind others"])
+def test_an_interrupted_follower(
+    group, writer, hold_up, threads, wait_until, interruptible, shared
+) -> None:
+    """A thread that is interrupted while it waits does not lead when its turn comes."""
+    group._shared = shared
     leader = hold_up()[0]
     behind: list[Future] = []
 
     def disturb() -> None:
-        wait_until(lambda: len(group._waiting) == 2)
+        wait_until(lambda: len(group._waiting) == 1 + shared)
         behind.append(threads.submit(group.add, "behind"))
-        wait_until(lambda: len(group._waiting) == 3)
+        wait_until(lambda: len(group._waiting) == 2 + shared)
         os.kill(os.getpid(), signal.SIGALRM)
 
     disturber = threads.submit(disturb)
@@ -193,7 +199,7 @@ def test_an_interrupted_follower(group, writer, hold_up, threads, wait_until, in
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_interrupts_at_any_moment(threads, interruptible) -> None:
     """Interrupted at random hundreds of times, a group still serves every other thread."""
-    group = GroupCommit(lambda items: [item.upper() for item in items])
+    group = GroupCommit(str.upper, lambda items: [item.upper() for item in items])
     over = threading.Event()
 
     def add_on(name: str) -> int:
@@ -225,10 +231,10 @@ def test_one_job_twice_in_a_group(queue, message, database, threads, wait_until)
     queue.put(message())
     with database.write():
         leader = threads.submit(queue.put, message(id="first"))
-        wait_until(lambda: queue._group._waiting)
+        wait_until(queue._group._writing.locked)
         same = message(id="same")
         futures = [threads.submit(queue.put, same) for _ in range(6)]
-        wait_until(lambda: len(queue._group._waiting) == 7)
+        wait_until(lambda: len(queue._group._waiting) == 6)
     assert leader.result(10) is True
     assert sorted(future.result(10) for future in futures) == [False] * 5 + [True]
 
@@ -236,13 +242,17 @@ def test_one_job_twice_in_a_group(queue, message, database, threads, wait_until)
 def test_many_threads(queue, message, database, threads) -> None:
     """Of 32 threads that put 200 jobs each, every job is kept, in far fewer commits."""
     commits: list[int] = []
-    write = queue._group._write
+    one, several = queue._group._write_one, queue._group._write_all
 
     def counted(jobs: Sequence[JobMessage]) -> Sequence[bool]:
         commits.append(len(jobs))
-        return write(jobs)
+        return several(jobs)
 
-    queue._group._write = counted
+    def counted_one(job: JobMessage) -> bool:
+        commits.append(1)
+        return one(job)
+
+    queue._group._write_one, queue._group._write_all = counted_one, counted
 
     def put(thread: int) -> list[bool]:
         return [queue.put(message(id=f"{thread}-{number}")) for number in range(200)]

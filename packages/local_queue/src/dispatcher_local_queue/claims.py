@@ -15,7 +15,7 @@ from dispatcher_core.wire import JobMessage
 from . import batches
 from .database import Database, now_ms
 from .endings import COUNTED_IN, Ending, Owned, write_ending
-from .insertion import new_row, pages_of
+from .insertion import new_member, pages_of
 from .wakeup import Bells
 
 __all__ = ["Claim", "ClaimLost", "Claims"]
@@ -170,7 +170,7 @@ class Claims:
             ClaimLost: the worker does not own the job any more.
         """
         now = now_ms()
-        rows = [new_row(job, now, batch_id=claim.batch_id) for job in jobs]
+        rows = [new_member(job, now, claim.batch_id) for job in jobs]
         with self._database.write(pages_of(rows)) as connection:
             if not connection.execute(_OWNED, (claim.seq, claim.token)).fetchone():
                 raise ClaimLost

@@ -114,7 +114,12 @@ class Database:
         with self._forks:
             connection = self._take()
             try:
-                cursor = taking_turns(self._turn, connection.execute, statement, values)
+                try:
+                    cursor = connection.execute(statement, values)
+                except sqlite3.OperationalError:  # nearly always because somebody else writes
+                    cursor = taking_turns(
+                        self._turn, lambda: connection.execute(statement, values)
+                    )
             except sqlite3.Error as error:
                 connection.close()
                 raise explained(error, self.files.database) from error
@@ -152,7 +157,10 @@ class Database:
             self._count(pages)
 
     def _begin_writing(self, connection: sqlite3.Connection) -> None:
-        taking_turns(self._turn, connection.execute, "BEGIN IMMEDIATE")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            taking_turns(self._turn, lambda: connection.execute("BEGIN IMMEDIATE"))
 
     def _count(self, pages: int) -> None:
         # The sum may miss some when threads race: it only says when it is time again.

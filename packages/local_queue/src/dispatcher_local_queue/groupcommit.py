@@ -36,8 +36,17 @@ class _Entry(Generic[Item, Outcome]):
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.settled = False
-        self.woken = Lock()
-        self.woken.acquire()
+        self.woken: Lock | None = None
+
+    def wait(self) -> None:
+        """Sleep until somebody has settled the item, or made this the leader."""
+        if self.woken is not None:
+            self.woken.acquire(timeout=_PATIENCE)
+
+    def wake(self) -> None:
+        """End that sleep."""
+        if self.woken is not None:
+            self.woken.release()
 
     def result(self) -> Outcome:
         if self.error is not None:
@@ -49,19 +58,27 @@ class GroupCommit(Generic[Item, Outcome]):
     """Gathers the items of many threads for one writer.
 
     Args:
-        write: writes items in one commit, and gives an outcome for each. When it fails, the
+        write_one: writes an item in a commit of its own, and gives its outcome.
+        write_all: writes items in one commit, and gives an outcome for each. When it fails, the
             items are written one by one, so that one item's error is not another's; but for
             QueueUnavailable, which no item is to blame for.
     """
 
-    def __init__(self, write: Callable[[Sequence[Item]], Sequence[Outcome]]) -> None:
-        self._write = write
+    def __init__(
+        self,
+        write_one: Callable[[Item], Outcome],
+        write_all: Callable[[Sequence[Item]], Sequence[Outcome]],
+    ) -> None:
+        self._write_one = write_one
+        self._write_all = write_all
         self._start_afresh()
         # A fork has neither the threads of its parent nor a way to open their locks.
         reference = weakref.WeakMethod(self._start_afresh)
         os.register_at_fork(after_in_child=lambda: (reference() or _nothing)())
 
     def _start_afresh(self) -> None:
+        self._writing = Lock()
+        self._shared = False
         self._mutex = Lock()
         self._waiting: list[_Entry[Item, Outcome]] = []
         self._leader: _Entry[Item, Outcome] | None = None
@@ -74,16 +91,25 @@ class GroupCommit(Generic[Item, Outcome]):
         Raises:
             Exception: whatever writing it raised.
         """
+        if not (self._shared or self._writing.locked()):
+            # Nobody is there to share a commit with: the shortest way. If two come here at once,
+            # one waits for the other.
+            with self._writing:
+                return self._write_one(item)
+        self._shared = True
         entry: _Entry[Item, Outcome] = _Entry(item)
         try:
             with self._mutex:
                 self._waiting.append(entry)
-                self._leader = self._leader or entry
+                if self._leader is None:
+                    self._leader = entry
+                else:
+                    entry.woken = _shut()
             while not entry.settled:
                 if self._leader is entry:
                     self._lead(entry)
                 else:
-                    entry.woken.acquire(timeout=_PATIENCE)
+                    entry.wait()
         except BaseException:
             # Its thread was interrupted: the others must not wait for it.
             self._leave(entry)
@@ -91,18 +117,18 @@ class GroupCommit(Generic[Item, Outcome]):
         return entry.result()
 
     def _lead(self, leader: _Entry[Item, Outcome]) -> None:
-        self._gather()
-        with self._mutex:
+        with self._writing:
+            if self._last_size > 1:
+                self._gather()
             group = self._waiting[:_MOST]
-        started = time.perf_counter()
-        self._settle(group)
+            started = time.perf_counter()
+            self._settle(group)
         self._last_size, self._last_time = len(group), time.perf_counter() - started
+        self._shared = len(group) > 1
         self._leave(leader)
 
     def _gather(self) -> None:
-        # Only a leader that had company before waits for it again: a lone thread never does.
-        if self._last_size < 2:
-            return
+        # Only a leader that had company before comes here: a lone thread never waits.
         longest = min(self._last_time * _GATHERING, _LONGEST_GATHERING)
         until = time.perf_counter() + longest
         while len(self._waiting) < self._last_size and time.perf_counter() < until:
@@ -110,7 +136,7 @@ class GroupCommit(Generic[Item, Outcome]):
 
     def _settle(self, group: Sequence[_Entry[Item, Outcome]]) -> None:
         try:
-            outcomes = self._write([entry.item for entry in group])
+            outcomes = self._write_all([entry.item for entry in group])
         except QueueUnavailable as error:
             # No item is to blame, and each alone would wait as long again.
             for entry in group:
@@ -129,15 +155,20 @@ class GroupCommit(Generic[Item, Outcome]):
 
     def _leave(self, entry: _Entry[Item, Outcome]) -> None:
         """Wait no more; who leads hands the lead on, and wakes those whose items are settled."""
+        woken: list[_Entry[Item, Outcome]] = []
         with self._mutex:
-            settled, self._waiting = _without(entry, self._waiting)
-            following = None
+            if self._waiting == [entry]:
+                self._waiting = []
+            else:
+                woken, self._waiting = _without(entry, self._waiting)
             if self._leader is entry:
-                self._leader = following = self._waiting[0] if self._waiting else None
-        # First of all: the next leader starts its commit while the others wake up.
-        for other in (following, *settled):
-            if other is not None:
-                other.woken.release()
+                self._leader = None
+                if self._waiting:
+                    self._leader = self._waiting[0]
+                    # First of all: it starts its commit while the others wake up.
+                    woken.insert(0, self._leader)
+        for other in woken:
+            other.wake()
 
 
 def _without(
@@ -151,6 +182,13 @@ def _without(
     others = [other for other in entries if other is not entry]
     settled = [other for other in others if other.settled]
     return settled, [other for other in others if not other.settled]
+
+
+def _shut() -> Lock:
+    """A lock that is held already."""
+    lock = Lock()
+    lock.acquire()
+    return lock
 
 
 def _nothing() -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from dispatcher_core.errors import IdReused
@@ -13,16 +13,27 @@ from dispatcher_core.wire import JobMessage
 
 from .checkpoint import PAGE_BYTES, USUAL_PAGES
 
-__all__ = ["Row", "insert_all", "insert_unless_known", "insertion", "new_row", "pages_of"]
+__all__ = [
+    "INSERT_ONE",
+    "Row",
+    "insert_all",
+    "insert_unless_known",
+    "insertion",
+    "new_callback",
+    "new_member",
+    "new_row",
+    "pages_of",
+]
 
 Row = tuple[*tuple[object, ...], str]
-"""The values of :data:`_COLUMNS`; the payload comes last."""
+"""The values of a job's columns. The id comes first, the payload last."""
 
-_COLUMNS = (
-    "id, name, queue, priority, state, available_at, created_at, batch_id,"
-    " callback_delay, trace, payload"
+_COLUMNS = "id, name, queue, priority, state, available_at, created_at, trace, payload"
+_MEMBER_COLUMNS = (
+    "id, name, queue, priority, state, available_at, created_at, trace, batch_id, callback_delay,"
+    " payload"
 )
-_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WIDTH = _COLUMNS.count(",") + 1
 _AT_ONCE = 100  # rows: more gains nothing, and SQLite has a limit on values
 _TAKEN = """
 SELECT new.value FROM json_each(?) AS new
@@ -31,16 +42,12 @@ WHERE EXISTS (SELECT 1 FROM job WHERE job.id = new.value AND job.seq <= ?)
 """
 
 
-def new_row(
-    job: JobMessage, now: int, *, batch_id: str | None = None, callback: bool = False
-) -> Row:
+def new_row(job: JobMessage, now: int) -> Row:
     """The row of a job.
 
     Args:
         job: the job.
         now: the time, in milliseconds since 1970.
-        batch_id: the batch that it belongs to.
-        callback: whether it waits until its batch makes it due.
     """
     delay = math.ceil(job.delay * 1000)
     return (
@@ -48,19 +55,31 @@ def new_row(
         job.job,
         job.queue,
         job.priority,
-        "scheduled" if delay or callback else "queued",
-        None if callback else now + delay,
+        "scheduled" if delay else "queued",
+        now + delay,
         now,
-        batch_id,
-        delay if callback else None,
         None if job.trace is None else dump(job.trace),
         dump(job.payload),
     )
 
 
-def pages_of(rows: Sequence[Row]) -> int:
+def new_member(job: JobMessage, now: int, batch_id: str | None) -> Row:
+    """The row of a job of a batch, or without an id of one that came together with others."""
+    row = new_row(job, now)
+    return (*row[:-1], batch_id, None, row[-1])
+
+
+def new_callback(job: JobMessage, now: int, batch_id: str | None) -> Row:
+    """The row of a job that waits until its batch makes it due."""
+    row = new_row(job, now)
+    facts = [*row[:-1], batch_id, math.ceil(job.delay * 1000)]
+    facts[4:6] = "scheduled", None
+    return (*tuple(facts), row[-1])
+
+
+def pages_of(rows: Iterable[Row]) -> int:
     """About how many pages it takes to write the rows."""
-    return USUAL_PAGES + sum(256 + len(row[-1]) for row in rows) // PAGE_BYTES
+    return USUAL_PAGES + sum(map(_size, rows)) // PAGE_BYTES
 
 
 def insertion(rows: Sequence[Row]) -> tuple[str, Sequence[object]]:
@@ -69,7 +88,11 @@ def insertion(rows: Sequence[Row]) -> tuple[str, Sequence[object]]:
     One for each row takes half as long again, and hands the interpreter's lock around.
     """
     values = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
-    return _statement(len(rows)), values
+    return _statement(len(rows), len(rows[0])), values
+
+
+def _size(row: Row) -> int:
+    return 256 + len(row[-1])
 
 
 def _repeated(rows: Sequence[Row]) -> str:
@@ -78,9 +101,10 @@ def _repeated(rows: Sequence[Row]) -> str:
 
 
 @cache
-def _statement(count: int) -> str:
-    values = ", ".join([_VALUES] * count)
-    return f"INSERT INTO job ({_COLUMNS}) VALUES {values} ON CONFLICT (id) DO NOTHING"
+def _statement(rows: int, width: int) -> str:
+    columns = _COLUMNS if width == _WIDTH else _MEMBER_COLUMNS
+    values = ", ".join([f"({', '.join('?' * width)})"] * rows)
+    return f"INSERT INTO job ({columns}) VALUES {values} ON CONFLICT (id) DO NOTHING"
 
 
 def insert_unless_known(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
@@ -100,3 +124,7 @@ def insert_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         ids = json.dumps([row[0] for row in rows])
         taken = connection.execute(_TAKEN, (ids, last)).fetchone()
         raise IdReused(taken[0] if taken else _repeated(rows))
+
+
+INSERT_ONE = _statement(1, _WIDTH)
+"""Inserts one job, unless its id is known; its values are a row of :func:`new_row`."""

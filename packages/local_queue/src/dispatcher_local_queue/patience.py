@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from .leading import leading
 
 __all__ = ["patiently", "taking_turns"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _PATIENCE = 5.0  # seconds
@@ -27,7 +26,7 @@ _SLEEP = (0.0001, 0.0004)
 _SLEEPLESS = 0.001  # seconds: a lock that is held for longer is waiting for the disk
 
 
-def patiently(act: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+def patiently(act: Callable[[], T]) -> T:
     """What ``act`` gives once nobody else is in its way.
 
     Raises:
@@ -36,32 +35,25 @@ def patiently(act: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T
     end = time.monotonic() + _PATIENCE
     while True:
         try:
-            return act(*arguments, **options)
+            return act()
         except sqlite3.OperationalError as error:
             if not _is_busy(error) or time.monotonic() > end:
                 raise
         time.sleep(random.uniform(*_SLEEP))
 
 
-def taking_turns(turn: Path, act: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+def taking_turns(turn: Path, act: Callable[[], T]) -> T:
     """The same for what takes the write lock, with one of those who wait not sleeping.
 
     Args:
         turn: a file that this one holds a lock on. Without it all sleep.
-        act: what takes the write lock.
-        arguments: of ``act``.
-        options: of ``act``.
+        act: what takes the write lock. It was tried already: that is the shortest way.
 
     Raises:
         sqlite3.OperationalError: others have been in the way for five seconds, or it fails by
             itself.
     """
-    try:
-        return act(*arguments, **options)
-    except sqlite3.OperationalError as error:
-        if not _is_busy(error):
-            raise
-    return patiently(_in_turn, turn, lambda: act(*arguments, **options))
+    return patiently(lambda: _in_turn(turn, act))
 
 
 def _in_turn(turn: Path, act: Callable[[], T]) -> T:
