@@ -1,12 +1,12 @@
 """What ``benchmarks/queue.py`` puts into queues, and the raw SQLite that it is held against."""
 
+import json
 import os
 import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
 from dispatcher_core import job
-from dispatcher_core.jsontext import dump
 from dispatcher_core.names import new_id
 from dispatcher_core.wire import JobMessage
 from dispatcher_local_queue.checkpoint import PAGE_BYTES
@@ -47,10 +47,10 @@ def message(payload: dict[str, object]) -> JobMessage:
 
 
 def raw_row(job: JobMessage, state: str = "queued") -> tuple[object, ...]:
-    """The row that the queue would insert for a job."""
+    """The row that one would insert for a job by hand."""
     return (
         *(job.id, job.job, job.queue, job.priority, state, 1, 1),
-        dump(job.payload),
+        json.dumps(job.payload),
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatcher_core import jsontext
 from dispatcher_core.jsontext import MAX_DEPTH, MAX_INTEGER, dump, flaw, load, plain_object
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -24,6 +25,22 @@ def test_what_is_dumped_is_loaded_as_it_was(value):
     """Any JSON value survives being written and read, and has no flaw."""
     assert flaw(value, "payload") is None
     assert load(dump(value).encode("utf-8")) == value
+
+
+@given(VALUES)
+def test_what_is_dumped_is_what_json_itself_writes(value):
+    """The text is that of the standard library, compact and in letters of its own."""
+    expected = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    assert dump(value) == expected
+
+
+@pytest.mark.parametrize("value", [None, "text", 1.5, {"a": [1, {"b": "é"}]}])
+def test_a_python_without_the_quick_encoder(value, monkeypatch):
+    """Where the standard library has no encoder written in C, its other one is used."""
+    monkeypatch.setattr("json.encoder.c_make_encoder", None)
+    encode = jsontext._encoder()
+    assert encode == jsontext._ENCODER.encode
+    assert encode(value) == dump(value)
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda t: t.encode("utf-8", "replace")))

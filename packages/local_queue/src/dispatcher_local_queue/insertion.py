@@ -64,12 +64,12 @@ def new_row(job: JobMessage, now: int) -> Row:
 
 
 def new_member(job: JobMessage, now: int, batch_id: str | None) -> Row:
-    """The row of a job of a batch, or without an id of one that came together with others."""
+    """The row of a job of a batch."""
     row = new_row(job, now)
     return (*row[:-1], batch_id, None, row[-1])
 
 
-def new_callback(job: JobMessage, now: int, batch_id: str | None) -> Row:
+def new_callback(job: JobMessage, now: int, batch_id: str) -> Row:
     """The row of a job that waits until its batch makes it due."""
     row = new_row(job, now)
     facts = [*row[:-1], batch_id, math.ceil(job.delay * 1000)]

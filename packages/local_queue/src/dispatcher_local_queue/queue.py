@@ -121,9 +121,11 @@ class SQLiteQueue:
             QueueUnavailable: it could not be kept, for now.
         """
         now, fingerprint = now_ms(), batch.fingerprint
-        batch_id = batch.id if batch.should_batch else None
-        rows = [new_member(job, now, batch_id) for job in batch.jobs]
-        rows += [new_callback(job, now, batch_id) for job in batch.callbacks.values()]
+        if batch.should_batch:
+            rows = [new_member(job, now, batch.id) for job in batch.jobs]
+            rows += [new_callback(job, now, batch.id) for job in batch.callbacks.values()]
+        else:
+            rows = [new_row(job, now) for job in batch.jobs]
         with self._database.write(pages_of(rows)) as connection:
             known = batches.accepted(connection, batch.id, fingerprint)
             if known is not None:
