@@ -1,8 +1,10 @@
 """What several of core's tests share: a sender with prepared answers, and a clock."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +71,14 @@ class PreparedSender:
         if isinstance(answer, Exception):
             raise answer
         return answer(request) if callable(answer) else answer
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory and an environment without settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("DISPATCHER_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -15,15 +15,9 @@ from dispatcher_core.plugins import COMMANDS, plugin_names
 from dispatcher_core.progressbar import bar
 from dispatcher_core.wire import MAX_JOB_BODY
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 SECRET = "A1b2" * 16
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    """A working directory and an environment without settings."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("DISPATCHER_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -15,18 +15,12 @@ from dispatcher_core.printing import printable
 from dispatcher_core.status import JobError
 from dispatcher_core.streams import prepare_streams
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 PROGRAM = (sys.executable, "-m", "dispatcher_core")
 FULL = (
     "dispatcher: cannot write the output: No space left on device (the work itself may be done)\n"
 )
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    """A working directory and an environment without settings."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("DISPATCHER_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture
