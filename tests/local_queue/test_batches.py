@@ -16,7 +16,6 @@ from dispatcher_local_queue.maintenance import Sweep, batch_step
 
 SUCCEEDED = Ending(state="succeeded")
 FAILED = Ending.failed(JobError("exception", "ValueError", "no"))
-FAR = 2**52
 
 
 def batch_of(*jobs: Job, id: str = "batch", **options: object) -> BatchMessage:
@@ -274,10 +273,10 @@ def test_a_batch_is_pruned_when_it_is_old_as_a_whole(queue, claims, database):
     """Jobs of a running batch stay, however old; those of an old batch go, then the batch."""
     queue.put_batch(batch_of(*numbered(2)))
     end_next(claims, SUCCEEDED)
-    assert Sweep(database, FAR).step().removed == 0
+    assert Sweep(database, lambda: 2**52).step().removed == 0
     end_next(claims, SUCCEEDED)
-    assert batch_step(database, FAR).removed == 0
-    assert Sweep(database, FAR).step().removed == 2
-    assert batch_step(database, FAR).removed == 2
+    assert batch_step(database, lambda: 2**52).removed == 0
+    assert Sweep(database, lambda: 2**52).step().removed == 2
+    assert batch_step(database, lambda: 2**52).removed == 2
     assert queue.find_batch("batch") is None
     assert queue.put_batch(batch_of(*numbered(2))) is None

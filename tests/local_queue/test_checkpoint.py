@@ -98,6 +98,34 @@ def test_workers_keep_the_log_small(jobs, claims, log) -> None:
     assert max(sizes) < 8 * MEBIBYTE
 
 
+@pytest.mark.parametrize("of", ["payload", "result"])
+def test_big_jobs_keep_the_log_small(jobs, claims, log, of) -> None:
+    """To claim or end a job writes all of it anew, which counts as what it is."""
+    big = "x" * 60_000
+    for _ in range(200):
+        jobs.put(payload={"text": big} if of == "payload" else {})
+    claim = claims.claim(["default"])
+    sizes = []
+    while claim is not None:
+        ending = Ending(state="succeeded", result=f'"{big}"' if of == "result" else None)
+        claim = claims.end_and_claim(claim, ending, ["default"])[1]
+        sizes.append(log.stat().st_size)
+    assert len(sizes) == 200
+    assert max(sizes) < 12 * MEBIBYTE
+
+
+def test_many_changed_rows_keep_the_log_small(jobs, database, log) -> None:
+    """A transaction that changes many rows counts for as much as it writes."""
+    for _ in range(1500):
+        jobs.put()
+    sizes = []
+    for priority in range(150):
+        with database.write() as connection:
+            connection.execute("UPDATE job SET priority = ?", (priority % 100,))
+        sizes.append(log.stat().st_size)
+    assert max(sizes) < 12 * MEBIBYTE
+
+
 def test_a_long_read(queue, message, database, log) -> None:
     """While somebody reads, the log grows and nobody waits; then it goes back to its limit."""
     big = {"text": "x" * MEBIBYTE}

@@ -41,6 +41,7 @@ def _encoder() -> Callable[[object], str]:
             own.skipkeys,
             own.allow_nan,
         )
+        encode({}, 0)
     except (AttributeError, TypeError):
         return own.encode
     return lambda value: "".join(encode(value, 0))
@@ -55,6 +56,7 @@ def dump(value: object) -> str:
     Raises:
         ValueError: for NaN and infinity.
         TypeError: for what JSON cannot say.
+        RecursionError: for what contains itself, or is nested a thousand levels deep.
     """
     return _encode(value)
 

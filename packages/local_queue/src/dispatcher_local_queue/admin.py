@@ -267,8 +267,7 @@ class Admin:
                 "jobs are kept for an hour at least (3600 s): a repeated request could run a"
                 " younger one again"
             )
-        before = now_ms() - round(older_than * 1000)
-        jobs, *_ = [repeated(step) for step in pruning(self._database, before)]
+        jobs, *_ = [repeated(step) for step in pruning(self._database, older_than)]
         return jobs
 
     def close(self) -> None:

@@ -8,11 +8,16 @@ It only ever copies what no reader needs (PASSIVE), so it makes nobody wait for 
 
 import sqlite3
 
-__all__ = ["PAGES_BETWEEN", "PAGE_BYTES", "USUAL_PAGES", "checkpoint"]
+__all__ = ["PAGES_BETWEEN", "PAGE_BYTES", "USUAL_PAGES", "checkpoint", "pages_for"]
 
 PAGES_BETWEEN = 2000  # a log of about 4 MiB, as SQLite itself lets it grow
 PAGE_BYTES = 2048  # half of what is usual: every commit writes and sums up whole pages
 USUAL_PAGES = 4  # what putting, claiming or ending one job writes
+
+
+def pages_for(characters: int) -> int:
+    """About how many pages it takes to write a job with texts of so many characters."""
+    return USUAL_PAGES + characters // PAGE_BYTES
 
 
 def checkpoint(writer: sqlite3.Connection, other: sqlite3.Connection) -> None:

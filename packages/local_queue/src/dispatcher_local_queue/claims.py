@@ -13,6 +13,7 @@ from dispatcher_core.status import BatchStatus
 from dispatcher_core.wire import JobMessage
 
 from . import batches
+from .checkpoint import pages_for
 from .database import Database, now_ms
 from .endings import COUNTED_IN, Ending, Owned, write_ending
 from .insertion import new_member, pages_of
@@ -107,7 +108,9 @@ class Claims:
         Raises:
             ClaimLost: the worker does not own the job; nothing was written.
         """
-        with self._database.write() as connection:
+        # Both ends of a run write the whole row anew. The next job's may be as long.
+        characters = 2 * len(claim.payload) + len(ending.result or "")
+        with self._database.write(pages_for(characters)) as connection:
             now = now_ms()
             owned = Owned(claim.seq, claim.token, claim.counted_in)
             written = write_ending(connection, owned, ending, now)

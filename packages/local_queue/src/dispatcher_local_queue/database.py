@@ -33,6 +33,8 @@ logger = logging.getLogger("dispatcher.queue")
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x44535054
 
+_ROWS_OF_A_PAGE = 2  # where a transaction changes many, each in indexes too
+
 _MARKS = """
 SELECT (SELECT user_version FROM pragma_user_version),
        (SELECT application_id FROM pragma_application_id),
@@ -89,7 +91,8 @@ class Database:
         """A connection in a write transaction, committed at the end of the block.
 
         Args:
-            pages: about how many pages it writes, which says when a checkpoint is due.
+            pages: about how many pages it writes, which says when a checkpoint is due. One that
+                changes many rows is found out.
 
         Raises:
             QueueUnavailable: the file cannot be written for now.
@@ -141,9 +144,11 @@ class Database:
             try:
                 if begin is not None:
                     begin(connection)
+                changes = connection.total_changes
                 yield connection
                 if pages:
                     connection.execute("COMMIT")
+                    pages += (connection.total_changes - changes) // _ROWS_OF_A_PAGE
             except sqlite3.Error as error:
                 sound = False
                 connection.close()

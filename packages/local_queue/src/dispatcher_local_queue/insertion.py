@@ -11,7 +11,7 @@ from dispatcher_core.errors import IdReused
 from dispatcher_core.jsontext import dump
 from dispatcher_core.wire import JobMessage
 
-from .checkpoint import PAGE_BYTES, USUAL_PAGES
+from .checkpoint import pages_for
 
 __all__ = [
     "INSERT_ONE",
@@ -79,7 +79,7 @@ def new_callback(job: JobMessage, now: int, batch_id: str) -> Row:
 
 def pages_of(rows: Iterable[Row]) -> int:
     """About how many pages it takes to write the rows."""
-    return USUAL_PAGES + sum(map(_size, rows)) // PAGE_BYTES
+    return pages_for(sum(map(_size, rows)))
 
 
 def insertion(rows: Sequence[Row]) -> tuple[str, Sequence[object]]:

@@ -33,7 +33,7 @@ GIVE_WAY = 0.01
 
 _MOST_ROWS = 500
 _LONGEST_STEP = 0.005  # seconds, but at least one row: those with big payloads take long
-_PAGES_OF_A_STEP = 250  # about what it writes: four steps, then a checkpoint
+_PAGES_OF_A_STEP = 250  # about what it takes to free as many
 _KEPT_PAGES = 1024  # left free for the jobs to come, which would make the file grow again
 
 _LEAST_PAUSE = 60.0
@@ -43,7 +43,7 @@ _AGAIN = 0.1
 _ENDED = "state IN ('succeeded', 'cancelled') AND finished_at <= ?"
 # The jobs of a batch go when the batch is as old: until then it can be asked for them.
 _SEEN = f"""
-SELECT seq, {_ENDED} AND NOT EXISTS (
+SELECT seq, created_at > ?, {_ENDED} AND NOT EXISTS (
     SELECT 1 FROM batch WHERE batch.id = job.batch_id
     AND (batch.finished_at IS NULL OR batch.finished_at > ?))
 FROM job WHERE seq > ? ORDER BY seq LIMIT {_MOST_ROWS}
@@ -77,63 +77,74 @@ class Step(NamedTuple):
 
 
 class Sweep:
-    """A walk through all jobs, in the order in which they came, that removes the old ones.
+    """A walk through the jobs, in the order in which they came, that removes the old ones.
 
     An index of the finished ones would show them at once. But every job that ends would have
     to write it, at a fifth of what its end costs; and a walk is made once in a long while.
 
     Args:
         database: the queue's file.
-        before: only what finished until then goes, in milliseconds since 1970. Jobs that failed
-            stay.
+        before: tells, at each step, until when a job must have finished to go, in milliseconds
+            since 1970. Jobs that failed stay.
     """
 
-    def __init__(self, database: Database, before: int) -> None:
+    def __init__(self, database: Database, before: Callable[[], int]) -> None:
         self._database = database
         self._before = before
         self._seen = 0
 
     def step(self) -> Step:
-        """Go a short way, and remove what is old there.
+        """Go on to the next old jobs, but not for long, and remove them.
 
         Raises:
             QueueUnavailable: the file cannot be read or written for now.
         """
-        with self._database.read() as connection:
-            arguments = (self._before, self._before, self._seen)
-            rows = connection.execute(_SEEN, arguments).fetchall()
-        old = [seq for seq, is_old in rows if is_old]
-        removed = self._remove(old) if old else []
-        is_done = len(removed) == len(old)
-        if rows:
-            self._seen = rows[-1][0] if is_done else old[len(removed) - 1]
-        return Step(sum(removed), not is_done or len(rows) == _MOST_ROWS)
+        before, until = self._before(), time.monotonic() + _LONGEST_STEP
+        old, more = self._look(before)
+        while more and not old and time.monotonic() < until:
+            old, more = self._look(before)
+        removed = self._remove(old, before) if old else []
+        if len(removed) < len(old):
+            self._seen, more = old[len(removed) - 1], True
+        return Step(sum(removed), more)
 
-    def _remove(self, jobs: Sequence[int]) -> list[int]:
+    def _look(self, before: int) -> tuple[list[int], bool]:
+        """Which of the next jobs are old, and whether others may be."""
+        with self._database.read() as connection:
+            arguments = (before, before, before, self._seen)
+            rows = connection.execute(_SEEN, arguments).fetchall()
+        if rows:
+            self._seen = rows[-1][0]
+        # Jobs that came later did not end earlier. One alone may have come while the clock was
+        # wrong, so it takes many of them to end the walk.
+        more = len(rows) == _MOST_ROWS and not all(is_young for _, is_young, _ in rows)
+        return [seq for seq, _, is_old in rows if is_old], more
+
+    def _remove(self, jobs: Sequence[int], before: int) -> list[int]:
         """Remove the first of these jobs, and tell of each how many rows that were."""
         counts = []
-        with self._database.write(_PAGES_OF_A_STEP) as connection:
+        with self._database.write() as connection:
             until = time.monotonic() + _LONGEST_STEP
             for seq in jobs:
-                counts.append(connection.execute(_REMOVE, (seq, self._before)).rowcount)
+                counts.append(connection.execute(_REMOVE, (seq, before)).rowcount)
                 if time.monotonic() >= until:
                     break
         return counts
 
 
-def batch_step(database: Database, before: int) -> Step:
+def batch_step(database: Database, before: Callable[[], int]) -> Step:
     """Remove some batches whose jobs are all gone, and what is remembered of old requests.
 
     Args:
         database: the queue's file.
-        before: only what finished until then, in milliseconds since 1970.
+        before: tells until when they must have finished, in milliseconds since 1970.
 
     Raises:
         QueueUnavailable: the file cannot be written for now.
     """
-    with database.write(_PAGES_OF_A_STEP) as connection:
+    with database.write() as connection:
         counts = [
-            connection.execute(statement, (before,)).rowcount
+            connection.execute(statement, (before(),)).rowcount
             for statement in (_OLD_BATCHES, _OLD_ACCEPTED)
         ]
     return Step(sum(counts), _MOST_ROWS in counts)
@@ -172,16 +183,22 @@ def repeated(step: Callable[[], Step]) -> int:
             time.sleep(GIVE_WAY)
 
 
-def pruning(database: Database, before: int) -> list[Callable[[], Step]]:
+def pruning(database: Database, retention: float) -> list[Callable[[], Step]]:
     """What is to be repeated, one after the other, to remove all that is old.
 
     Args:
         database: the queue's file.
-        before: only what finished until then goes, in milliseconds since 1970.
+        retention: seconds for which finished jobs are kept.
 
     Returns:
         The steps that remove jobs, then those that remove batches, then those that free pages.
     """
+    kept = round(retention * 1000)
+
+    def before() -> int:
+        # Asked for at each step: a clock that was wrong at the first must not rule the others.
+        return now_ms() - kept
+
     return [
         Sweep(database, before).step,
         partial(batch_step, database, before),
@@ -203,7 +220,7 @@ class Pruner:
     def __init__(self, database: Database, retention: float) -> None:
         self.due = 0.0
         self._database = database
-        self._retention = round(retention * 1000)
+        self._retention = retention
         self._pause = max(_LEAST_PAUSE, retention / _PAUSES)
         self._left: list[Callable[[], Step]] = []
 
@@ -227,7 +244,7 @@ class Pruner:
     def _step(self) -> float:
         """Do a step, and tell how many seconds to wait for the next."""
         if not self._left:
-            self._left = pruning(self._database, now_ms() - self._retention)
+            self._left = pruning(self._database, self._retention)
         if not self._left[0]().more:
             del self._left[0]
         return _AGAIN if self._left else self._pause

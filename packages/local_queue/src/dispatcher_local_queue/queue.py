@@ -14,7 +14,7 @@ from dispatcher_core.urls import without_password
 from dispatcher_core.wire import JobMessage, job_fingerprint
 
 from . import batches
-from .checkpoint import PAGE_BYTES, USUAL_PAGES
+from .checkpoint import pages_for
 from .database import Database, now_ms
 from .groupcommit import GroupCommit
 from .insertion import INSERT_ONE, insertion, new_callback, new_member, new_row, pages_of
@@ -202,7 +202,7 @@ class SQLiteQueue:
         # The same for one alone, written out: what is run between two waits for the disk is run
         # with cold caches, and costs several times as much as it seems to.
         row = new_row(job, now_ms())
-        cursor = self._database.execute(INSERT_ONE, row, USUAL_PAGES + len(row[-1]) // PAGE_BYTES)
+        cursor = self._database.execute(INSERT_ONE, row, pages_for(len(row[-1])))
         self._bells.ring(job.queue)
         return cursor.rowcount == 1
 
