@@ -51,6 +51,14 @@ class Declined(Fail):
         self.card = card
 
 
+class Unreachable(Fail, OSError):
+    """An outcome of an application's own that is an exception of Python's too."""
+
+
+class Several(Fail, ExceptionGroup):
+    """Likewise, of one whose class must be given something."""
+
+
 EXCEPTIONS = [
     DispatcherError("it broke"),
     ConfigError("it is wrong"),
@@ -79,6 +87,7 @@ EXCEPTIONS = [
     Cancelled(),
     JobTimeout("too long"),
     Declined(7, reason="expired"),
+    Unreachable(2, "nope"),
 ]
 each_exception = pytest.mark.parametrize("error", EXCEPTIONS, ids=repr)
 
@@ -125,6 +134,15 @@ def test_what_was_added_to_an_exception_is_kept():
     made = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (made.__notes__, made.tries) == (["asked by the nightly run"], 3)
     assert isinstance(made, TimeoutError)
+
+
+def test_a_group_is_pickled_whole():
+    """The exceptions in it come along."""
+    made = pickle.loads(pickle.dumps(Several("two", [ValueError("a"), OSError(2, "b")])))  # noqa: S301
+    assert (type(made), str(made)) == (Several, "two (2 sub-exceptions)")
+    assert [(type(each), each.args) for each in made.exceptions] == [
+        *((ValueError, ("a",)), (FileNotFoundError, (2, "b"))),
+    ]
 
 
 def test_errors_come_out_of_another_process():

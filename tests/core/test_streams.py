@@ -101,8 +101,10 @@ def test_no_file_takes_the_place_of_a_closed_stream(shell, tmp_path):
     assert (tmp_path / "links").read_text().split() == ["/dev/null"] * 3
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [["--help"], ["config", "show"]])
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [(["--help"], ""), (["config", "show"], ""), (["config", "show"], "1")],
+)
 def test_a_full_disk_is_one_line(shell, words, unbuffered):
     """Output that cannot be written is told in one line, with exit code 1."""
     told = shell(">/dev/full", *PROGRAM, *words, PYTHONUNBUFFERED=unbuffered)
@@ -175,3 +177,45 @@ def test_text_without_what_steers_a_terminal():
     """White space is a blank; controls and changes of direction are replaced."""
     told = printable(" a\n\tb\u00a0\x1b[31mc\x00\u202ed\udcff\u00e9 ")
     assert told == "a b \ufffd[31mc\ufffd\ufffdd\ufffd\u00e9"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer); main(['--version'])",
+        "sys.stdin.readline(); main(['--version'])",
+        "main(['--version']); main(['--version'])",
+    ],
+    ids=["wrapped anew", "read from", "twice"],
+)
+def test_a_program_that_has_used_its_streams(script):
+    """Whoever calls ``main`` may have read, or put a stream of his own over one of these."""
+    code = f"import io, sys; from dispatcher_core.cli import main; {script}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=b"y\nz\n", capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.strip()
+
+
+def test_an_application_that_puts_a_stream_over_the_output(shell, tmp_path):
+    """What it wraps is still there when the command goes on."""
+    script = (
+        "import io, sys; from dispatcher_core import streams\n"
+        "streams.prepare_streams()\n"
+        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')\n"
+        "print('still here')\n"
+        "streams.flush(sys.stdout)\n"
+    )
+    assert shell("", sys.executable, "-c", script) == (0, "still here\n", "")
+
+
+def test_streams_in_memory(monkeypatch):
+    """An embedding program may have neither a descriptor nor an open stream."""
+    output, closed = io.StringIO(), io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "__stdout__", output)
+    monkeypatch.setattr(sys, "stderr", closed)
+    assert main(["--version"]) == 0
+    assert output.getvalue().strip()

@@ -122,6 +122,7 @@ def test_a_fork_that_leaves_its_handler(application, start_work, jobs, kind) -> 
         ("DISPATCHER_AROUND_JOB", "shop:async_hook", "code"),
         ("DISPATCHER_AROUND_JOB", "shop:late_hook", "code"),
         ("FORK_ON_IMPORT", "yes", "returning"),
+        ("FORK_ON_IMPORT", "yes", "code"),
     ],
 )
 def test_a_fork_that_leaves_a_hook(application, start_work, jobs, setting, value, way) -> None:

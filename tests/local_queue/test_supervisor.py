@@ -290,6 +290,18 @@ def test_a_second_signal_forces(start_work, jobs, hold, path, wait_until) -> Non
     assert "1 put back" in work.text
 
 
+def test_killed_while_it_stops(start_work, jobs, hold, wait_until) -> None:
+    """A worker that dies during a stop leaves its job behind: the exit code says so."""
+    work = start_work("--processes", "1")
+    id, pid = hold()
+    work.signal(signal.SIGTERM)
+    wait_until(lambda: "again to force" in work.text)
+    os.kill(pid, signal.SIGKILL)
+    assert work.wait() == 1
+    assert jobs.status(id).state == "queued"
+    assert "1 put back" in work.text
+
+
 def test_the_end_of_patience(start_work, jobs, hold) -> None:
     """When --shutdown-timeout is over, it ends as after a second signal."""
     work = start_work("--processes", "1", "--shutdown-timeout", "0.2")

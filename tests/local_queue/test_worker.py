@@ -281,6 +281,15 @@ def test_max_jobs(start_work, jobs) -> None:
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 1]
 
 
+def test_a_burst_of_processes_that_are_replaced(start_work, jobs) -> None:
+    """With --burst and --max-jobs it ends once nothing waits, not with its first process."""
+    ids = [jobs.put("pid") for _ in range(3)]
+    work = start_work("--burst", "--processes", "1", "--max-jobs", "1", until="stopped")
+    assert work.wait() == 0
+    assert len({jobs.status(id).result for id in ids} - {None}) == 3
+    assert "3 succeeded; 0 put back" in work.text
+
+
 def test_max_time(start_work, jobs, wait_until) -> None:
     """With --max-time a process is replaced after so long."""
     start_work("--processes", "1", "--max-time", "0.5")
@@ -398,6 +407,19 @@ def test_a_lifespan_that_fails(start_work, application, jobs, wait_until) -> Non
     )
     assert "OSError: no database" in work.text
     assert work.stop() == 0
+
+
+def test_a_burst_whose_lifespan_fails(start_work, application) -> None:
+    """With --burst nobody waits until what a lifespan needs comes back."""
+    folder = application("def life():\n    raise OSError('no database')\n")
+    work = start_work(
+        *("-q", "--burst", "--processes", "1"),
+        app_dir=folder,
+        until="by hand (shop:life, shop)",
+        DISPATCHER_LIFESPAN="shop:life",
+    )
+    assert work.wait() == 2
+    assert "worker processes die (exit 1) while they set up the application" in work.lines[-1]
 
 
 def test_a_lifespan_that_fails_at_its_end(start_work, application, jobs) -> None:

@@ -10,7 +10,7 @@ from .command import Command
 from .errors import ConfigError, DispatcherError, InvalidJob, PluginNotFound
 from .plugins import COMMANDS, load_plugin, plugin_names
 from .printing import printable, warn
-from .streams import flush, prepare_streams
+from .streams import flush, give_up, prepare_streams
 
 __all__ = ["main"]
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_streams()
     try:
         code = _run(words)
-        sys.stdout.flush()
+        flush(sys.stdout)
         return code
     except (ConfigError, InvalidJob) as error:
         return _fail(str(error), _USAGE)
@@ -43,11 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _FAILED  # whoever read has gone
     except OSError as error:
+        # Commands put every other trouble in words of their own.
         reason = error.strerror or str(error)
-        return _fail(f"{error.filename}: {reason}" if error.filename else reason, _FAILED)
+        if error.filename:
+            return _fail(f"{error.filename}: {reason}", _FAILED)
+        return _fail(f"cannot write the output: {reason} (the work itself may be done)", _FAILED)
     finally:
-        flush(sys.stdout)
-        flush(sys.stderr)
+        give_up(sys.stdout)
+        give_up(sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,8 +11,8 @@ def reduce_exception(error: BaseException) -> tuple[Any, ...]:
     By default they call the class with ``args``, the message, which fails wherever
     ``__init__`` takes something else. So it is not called here: all that it set is restored.
     """
-    return _bare, (type(error),), {**vars(error), "args": error.args}
+    return _bare, (type(error), *error.args), {**vars(error), "args": error.args}
 
 
-def _bare(kind: type[BaseException]) -> BaseException:
-    return kind.__new__(kind)
+def _bare(kind: type[BaseException], *args: object) -> BaseException:
+    return kind.__new__(kind, *args)

@@ -10,6 +10,8 @@ import sys
 from types import TracebackType
 from typing import NoReturn
 
+from dispatcher_core.errors import JobLoadError
+
 __all__ = ["ForkStop"]
 
 logger = logging.getLogger("dispatcher.worker")
@@ -51,6 +53,8 @@ def _end(error: BaseException | None) -> NoReturn:
 
 
 def _status(error: BaseException | None) -> int:
+    if isinstance(error, JobLoadError):
+        error = error.__cause__ or error  # what the module raised
     if error is None:
         return 0
     if not isinstance(error, SystemExit):

@@ -38,7 +38,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It runs no more jobs."""
+    """Nothing waits any more, and it was told to end then."""
 
 
 @dataclass(frozen=True, slots=True)

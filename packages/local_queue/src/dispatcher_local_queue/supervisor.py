@@ -158,9 +158,9 @@ class Supervisor:
             del self._children[child.slot]
             if not child.left:
                 self._tell(f"worker {child.pid} died ({child.cause_of_death()})", recovered)
-            if self._forced and any(job.state == "queued" for job in recovered):
+            if self._stops_at is not None and any(job.state == "queued" for job in recovered):
                 self._cut_short = True
-            if self._stops_at is None and not (Done in child.told and self._settings.burst):
+            if self._stops_at is None and Done not in child.told:
                 self._replace(child, recovered)
 
     def _replace(self, child: Child, recovered: Sequence[Recovered]) -> None:
@@ -169,14 +169,19 @@ class Supervisor:
         # Who dies under a job did come up, and no job brings this about more than three times.
         early = failed and useless and not recovered
         deaths, pause = self._vacancies.add(child.slot, early=early)
-        if deaths >= _HOPELESS and Loaded not in child.told and not self._ready:
+        if deaths >= _HOPELESS and self._is_hopeless(child):
             names = ", ".join(self._settings.imported) or "none is set"
+            doing = "set up" if Loaded in child.told else "load"
             self._refuse(
-                f"worker processes die ({child.cause_of_death()}) while they load the"
+                f"worker processes die ({child.cause_of_death()}) while they {doing} the"
                 f" application; to see why, import its modules by hand ({names})"
             )
         elif pause:
             logger.warning("workers die as soon as they start: the next in %.1f s", pause)
+
+    def _is_hopeless(self, child: Child) -> bool:
+        # What a lifespan needs may come back, but nobody waits for that in a burst.
+        return not self._ready and (Loaded not in child.told or self._settings.burst)
 
     def _end_overdue_runs(self) -> None:
         now = time.monotonic_ns()

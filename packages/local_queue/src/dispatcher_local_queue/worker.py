@@ -75,6 +75,9 @@ class Worker:
             before it claims again.
         unknown: whether another file has taken the place of the queue's, which knows nothing of
             this worker. What it still runs it cannot end; what it claimed would be lost.
+
+    Attributes:
+        drained: whether it has found that nothing waits, and was told to end then.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Worker:
         self._unknown = unknown
         self._order = QueueOrder(spec.settings.queues, claims)
         self._runs = 0
+        self.drained = False
         self._end = time.monotonic() + (spec.settings.max_time or float("inf"))
 
     def run(self) -> None:
@@ -120,8 +124,11 @@ class Worker:
                 claim = self._claims.claim(queues) if self._claims.work_waits(queues) else None
                 if claim is not None and slept:
                     self._pass_on(claim.queue)
-                if claim is not None or self._settings.burst:
+                if claim is not None:
                     return claim
+                if self._settings.burst:
+                    self.drained = True
+                    return None
                 self._sleeper.sleep(queues, self._seconds_until_due())
                 slept = True
             except QueueUnavailable as error:
@@ -263,8 +270,8 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
                 loop=loop,
             )
             ready = Ready(application.registry.names())
-            _serve(spec, runner, lambda: report.write(ready))
-            report.write(Done())
+            if _serve(spec, runner, lambda: report.write(ready)):
+                report.write(Done())
         loop.close()
     except ClaimLost:
         logger.error("the job is not this worker's any more: it leaves")
@@ -279,7 +286,8 @@ def _work(spec: WorkerSpec, application: Application, report: ReportWriter) -> i
     return 0
 
 
-def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> None:
+def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> bool:
+    """Run jobs, and tell whether it ends because nothing waits, and nobody is to replace it."""
     database = Database(spec.settings.path, durable=False)
     registry = Registry(database)
     database.files.make_folder()
@@ -300,6 +308,7 @@ def _serve(spec: WorkerSpec, runner: JobRunner, ready: Callable[[], None]) -> No
     registry.recover(spec.worker_id)
     lock.release()
     database.close()
+    return worker.drained
 
 
 if __name__ == "__main__":
