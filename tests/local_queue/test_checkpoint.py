@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -190,9 +191,10 @@ def test_a_big_commit_stays_in_the_log(database, path, log) -> None:
 def test_a_checkpoint_needs_the_write_lock(database, path) -> None:
     """A checkpoint beside somebody's write could lose pages, so it is refused."""
     other = Database(path, durable=False)
-    with database.read() as reader, other.read() as second:
+    idle = sqlite3.connect(":memory:")
+    with closing(idle), database.read() as reader, other.read() as second:
         with pytest.raises(ValueError, match="write lock"):
-            checkpoint(sqlite3.connect(":memory:"), second)
+            checkpoint(idle, second)
         assert reader.in_transaction
     other.close()
 
