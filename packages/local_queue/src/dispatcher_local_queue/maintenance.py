@@ -80,7 +80,7 @@ class Sweep:
     """A walk through the jobs, in the order in which they came, that removes the old ones.
 
     An index of the finished ones would show them at once. But every job that ends would have
-    to write it, at a fifth of what its end costs; and a walk is made once in a long while.
+    to write it, at a sixth of what its end costs; and a walk is made once in a long while.
 
     Args:
         database: the queue's file.
