@@ -28,11 +28,10 @@ SELECT id FROM job WHERE batch_id = ? AND callback_delay IS NULL AND state = 'fa
 ORDER BY seq LIMIT 100
 """
 _COUNT = {
-    state: f"""
-    UPDATE batch SET pending = pending - ?, {state} = {state} + ? WHERE id = ? RETURNING pending
-    """
+    state: f"UPDATE batch SET pending = pending - ?, {state} = {state} + ? WHERE id = ?"
     for state in ("succeeded", "failed", "cancelled")
 }
+_COUNT_UNLESS_LAST = {state: f"{count} AND pending > 1" for state, count in _COUNT.items()}
 _ADD = "UPDATE batch SET total = total + ?, pending = pending + ? WHERE id = ?"
 _INSERT = f"""
 INSERT INTO batch (id, allow_failures, total, pending, then_id, catch_id, finally_id, created_at)
@@ -194,8 +193,9 @@ def count_ended(connection: sqlite3.Connection, id: str, state: str, now: int) -
     Returns:
         The queues of callbacks that came due, whose workers are to be woken.
     """
-    if _count(connection, id, state, 1) and state != "failed":
+    if state != "failed" and _count_unless_last(connection, id, state):
         return set()  # nearly always: nothing hangs on this one
+    _count(connection, id, state, 1)
     batch, woken = _found(connection, id), set()
     if state == "failed" and batch.failed == 1:
         woken |= _make_due(connection, batch.catch_id, now)
@@ -249,10 +249,14 @@ def _settle(connection: sqlite3.Connection, batch: _Batch, now: int) -> set[str]
     return woken
 
 
-def _count(connection: sqlite3.Connection, id: str, state: str, count: int) -> int:
-    """Count jobs that ended, and tell how many are pending after that."""
-    (pending,) = connection.execute(_COUNT[state], (count, count, id)).fetchone()
-    return int(pending)
+def _count_unless_last(connection: sqlite3.Connection, id: str, state: str) -> bool:
+    """Count a job that ended, and tell so; False where it is the last that was pending."""
+    return connection.execute(_COUNT_UNLESS_LAST[state], (1, 1, id)).rowcount == 1
+
+
+def _count(connection: sqlite3.Connection, id: str, state: str, count: int) -> None:
+    """Count jobs that ended."""
+    connection.execute(_COUNT[state], (count, count, id))
 
 
 def _found(connection: sqlite3.Connection, id: str) -> _Batch:
